@@ -1,0 +1,106 @@
+// Package jobs does the work that no request waits for: it relays the outbox and cleans.
+//
+// Relay: a row is claimed with a lease, relayed, and settled, in that order. A process that dies in between
+// loses nothing: the lease runs out and somebody relays the row again, with the same Message.ID, which a room takes
+// once. Only a customer-service message can reach WeChat twice that way, because WeChat knows no such id.
+// Order: rows of one kind to one receiver are relayed in the order of their commits.
+// Lifecycle: Run returns when everything that it started has ended.
+// Dependencies: hub, store, wechat; never web, HTTP or SQL.
+package jobs
+
+import (
+	"context"
+	"log/slog"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+
+	"wxhub/hub"
+	"wxhub/store"
+	"wxhub/wechat"
+)
+
+const (
+	sweepFirst = time.Minute // a start is busy enough
+	sweepEvery = time.Hour   // what it deletes outlived its use by hours anyway
+	sweepWait  = 5 * time.Minute
+)
+
+// Options say between whom Jobs carries. Hub and Store are required.
+type Options struct {
+	Hub    *hub.Hub
+	Store  *store.DB
+	WeChat *wechat.Client // nil: calls of WeChat wait in the outbox
+	Node   string         // names this process in leases, no other process may bear it; empty: a random name
+	Logger *slog.Logger   // nil: nothing is logged
+	// BeforeRelay, when set, is called after rows were claimed and before they are relayed (crash tests).
+	BeforeRelay func()
+}
+
+// Jobs relays until its context ends.
+type Jobs struct {
+	hub         *hub.Hub
+	db          *store.DB
+	wechat      *wechat.Client
+	owner       string
+	log         *slog.Logger
+	beforeRelay func()
+
+	again chan struct{} // 1 deep: a chain was settled, so what stood behind it can be claimed
+	rooms *lane         // own workers, so that a slow WeChat delays no notice
+	sends *lane
+}
+
+// New prepares a relay; Run starts it.
+func New(o Options) *Jobs {
+	j := &Jobs{
+		hub: o.Hub, db: o.Store, wechat: o.WeChat,
+		owner: o.Node, log: o.Logger, beforeRelay: o.BeforeRelay,
+		again: make(chan struct{}, 1),
+	}
+	if j.owner == "" {
+		j.owner = uuid.NewString()
+	}
+	if j.log == nil {
+		j.log = slog.New(slog.DiscardHandler)
+	}
+	if j.beforeRelay == nil {
+		j.beforeRelay = func() {}
+	}
+	j.rooms = newLane(roomWorkers, batch, j.publishChain)
+	j.sends = newLane(sendWorkers, batch, j.sendChain)
+	return j
+}
+
+// Run relays and sweeps until ctx ends, and returns nil when everything that it started has ended too: rows that
+// are being relayed then are finished and settled (seconds), the others are left to their leases. Call it once.
+func (j *Jobs) Run(ctx context.Context) error {
+	var all sync.WaitGroup
+	all.Go(func() { j.rooms.run(ctx) })
+	all.Go(func() { j.sends.run(ctx) })
+	all.Go(func() { j.sweep(ctx) })
+	j.relay(ctx)
+	all.Wait()
+	return nil
+}
+
+// sweep deletes what has outlived its use, every hour or so: several nodes should not do it at once.
+func (j *Jobs) sweep(ctx context.Context) {
+	timer := time.NewTimer(sweepFirst + rand.N(sweepFirst))
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-timer.C:
+		}
+		sweeping, cancel := context.WithTimeout(ctx, sweepWait)
+		if err := j.db.Sweep(sweeping); err != nil && ctx.Err() == nil {
+			j.log.Warn("sweep failed, the next one is in an hour", "error", err)
+		}
+		cancel()
+		timer.Reset(sweepEvery + rand.N(sweepEvery/10))
+	}
+}
