@@ -1,0 +1,85 @@
+/** A place in the stream of one room. Offsets of two epochs have nothing to do with each other. */
+export interface Position {
+    epoch: string;
+    /** of the newest message seen; 0: none yet */
+    offset: number;
+}
+/** What the server says about a message. */
+export interface Meta {
+    room: string;
+    /** absent on what is said live only (join, leave): it is not kept and has no place in the stream */
+    epoch?: string;
+    offset?: number;
+    /** names the message: the page gets one id of a room once */
+    id?: string;
+    /** milliseconds */
+    timestamp: number;
+    /** the connection that said it; absent: the server */
+    client?: string;
+    /** the event name that a Socket.IO client chose */
+    target?: string;
+}
+/** A message as it arrives. */
+export interface Push<P = unknown> {
+    meta: Meta;
+    data: {
+        action: string;
+        payload: P;
+    };
+}
+/** Where a room stands, in the welcome and in the reply to a join. */
+export interface Standing extends Position {
+    room: string;
+    /** true: everything after the position brought follows, in order; false: start afresh */
+    recovered?: boolean;
+    /** how many messages follow */
+    missed?: number;
+}
+/** The payload of the first frame. */
+export interface Welcome {
+    /** this connection's id */
+    client: string;
+    user: string;
+    /** seconds: silence of twice that is a dead line */
+    heartbeat: number;
+    rooms: Standing[];
+}
+/** Who is in a room. `users` stands only where the room's rule tells ids. */
+export interface Presence {
+    count: number;
+    users?: {
+        id: string;
+        sockets: number;
+    }[];
+}
+/** A piece of a room's stream, oldest first. */
+export interface History extends Position {
+    messages: Push[];
+}
+/** Close codes. Below 4500 the client comes back, from 4500 it stays away. */
+export declare const CloseCode: {
+    readonly restart: 1012;
+    readonly fault: 1011;
+    readonly tooBig: 1009;
+    readonly tokenExpired: 4401;
+    readonly silent: 4408;
+    readonly slow: 4413;
+    readonly tooMany: 4429;
+    readonly abuse: 4500;
+    readonly tokenBad: 4501;
+    readonly blocked: 4503;
+    readonly replaced: 4509;
+};
+/** Whether a close code tells the client to stay away. */
+export declare function staysAway(code: number | undefined): boolean;
+/** Reads a close reason: `word` or `word;retry=MS`. */
+export declare function parseReason(reason: string): {
+    word: string;
+    retry?: number;
+};
+/** Something that was asked for and refused, or got no answer. */
+export declare class HubError extends Error {
+    /** the server's word ("forbidden", "too_many", …), or ours: "disconnected", "timeout" */
+    readonly error: string;
+    constructor(error: string, message: string);
+}
