@@ -1,0 +1,198 @@
+package wechat
+
+import (
+	"errors"
+	"fmt"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+	"unicode"
+)
+
+// Values that callers test with errors.Is.
+var (
+	ErrCodeInvalid = errors.New("wechat: the login code is wrong, used or too old") // 40029, 40163
+	ErrUserBlocked = errors.New("wechat: WeChat holds this user for risky")         // 40226
+	ErrTooOften    = errors.New("wechat: too often")                                // 45011, 45009, 429
+	ErrBusy        = errors.New("wechat: WeChat is away or busy")                   // -1, 5xx, time-outs
+	ErrNonsense    = errors.New("wechat: WeChat's answer makes no sense")           // HTML, broken JSON, no openid
+	ErrConfig      = errors.New("wechat: the app's settings are refused")           // appid, secret, IP list
+	ErrToken       = errors.New("wechat: access token refused")                     // 40001, 40014, 42001 after the one retry
+	ErrWindow      = errors.New("wechat: outside the customer-service window")      // 45015, 45047
+	ErrOpenID      = errors.New("wechat: openid refused")                           // 40003
+	ErrRequest     = errors.New("wechat: request refused")                          // any other errcode
+	ErrSignature   = errors.New("wechat: signature does not fit")
+	ErrStale       = errors.New("wechat: timestamp outside the window")
+	ErrDecrypt     = errors.New("wechat: cannot decrypt")
+	ErrWatermark   = errors.New("wechat: watermark of another app or too old")
+	ErrMalformed   = errors.New("wechat: malformed")
+	ErrUnsealed    = errors.New("wechat: an unsealed push although a key is set")
+
+	// ErrProbe stands beside ErrSignature when WeChat Pay sent one of its deliberately wrong
+	// signatures to see that we check: refuse it like any other, but raise no alarm.
+	ErrProbe = errors.New("wechat: a signature probe of WeChat Pay")
+)
+
+// An Error is an answer of WeChat that is not success. Its text holds no secret, token or URL query.
+type Error struct {
+	Op         string // code2session, custom/send …
+	Code       int    // errcode; 0: none
+	Word       string // pay v3: code
+	Msg        string
+	Status     int // HTTP
+	RequestID  string
+	RetryAfter time.Duration // 0: WeChat did not say, or coming back does not help
+	Kind       error         // one of the values above
+	Err        error
+}
+
+// Error says operation, kind and WeChat's own words, for operators.
+func (e *Error) Error() string {
+	var b strings.Builder
+	b.WriteString("wechat: ")
+	b.WriteString(e.Op)
+	if e.Kind != nil {
+		b.WriteString(": " + strings.TrimPrefix(e.Kind.Error(), "wechat: "))
+	}
+	var more []string
+	if e.Code != 0 {
+		more = append(more, "errcode "+strconv.Itoa(e.Code))
+	}
+	if e.Word != "" {
+		more = append(more, "code "+e.Word)
+	}
+	if e.Status != 0 && e.Status != 200 {
+		more = append(more, "HTTP "+strconv.Itoa(e.Status))
+	}
+	if e.Msg != "" {
+		more = append(more, e.Msg)
+	}
+	if e.RequestID != "" {
+		more = append(more, "request "+e.RequestID)
+	}
+	if len(more) > 0 {
+		b.WriteString(" (" + strings.Join(more, ", ") + ")")
+	}
+	if e.Err != nil {
+		b.WriteString(": " + e.Err.Error())
+	}
+	return b.String()
+}
+
+// Unwrap gives the Kind and the cause to errors.Is and errors.As.
+func (e *Error) Unwrap() []error {
+	var all []error
+	if e.Kind != nil {
+		all = append(all, e.Kind)
+	}
+	if e.Err != nil {
+		all = append(all, e.Err)
+	}
+	return all
+}
+
+// refuse is an error of our own checks: the kind and a reason that holds nothing of the input.
+func refuse(kind error, reason string) error { return fmt.Errorf("%w: %s", kind, reason) }
+
+// perMinute is how long the platform's minute quotas make us wait (45011).
+const perMinute = time.Minute
+
+// perDay is a guess at when a used-up daily quota (45009) is worth another try.
+const perDay = time.Hour
+
+// kindOf is the reaction to an errcode of api.weixin.qq.com. tokenUsed tells the two meanings of 40001
+// apart: with a token the token is dead, without one the AppSecret is wrong.
+func kindOf(code int, tokenUsed bool) (kind error, retryAfter time.Duration) {
+	switch code {
+	case -1:
+		return ErrBusy, time.Second
+	case 40029, 40163:
+		return ErrCodeInvalid, 0
+	case 40226:
+		return ErrUserBlocked, 0
+	case 45011:
+		return ErrTooOften, perMinute
+	case 45009:
+		return ErrTooOften, perDay
+	case 40001, 40014, 42001:
+		if tokenUsed {
+			return ErrToken, 0
+		}
+		return ErrConfig, 0
+	case 40013, 40125, 41002, 41004, 40243, // appid or secret wrong, missing, frozen
+		40164, 89503, 89506, 89507, 61004, // our address is not on the list, or an admin must confirm
+		48001: // this account may not use the API
+		return ErrConfig, 0
+	case 45015, 45047:
+		return ErrWindow, 0
+	case 40003:
+		return ErrOpenID, 0
+	}
+	return ErrRequest, 0
+}
+
+// payKindOf is the reaction to a v3 error word. The platform's pages spell words with and without
+// underscores, so they are compared without.
+func payKindOf(word string, status int) error {
+	switch strings.ReplaceAll(strings.ToUpper(word), "_", "") {
+	case "SIGNERROR", "NOAUTH", "APPIDMCHIDNOTMATCH", "MCHNOTEXISTS", "MCHIDNOTEXIST", "APPIDNOTEXIST":
+		return ErrConfig
+	case "FREQUENCYLIMITED", "FREQUENCYLIMITEXCEED", "RATELIMITEXCEEDED":
+		return ErrTooOften
+	case "SYSTEMERROR", "BANKERROR":
+		return ErrBusy
+	case "OPENIDMISMATCH":
+		return ErrOpenID
+	case "":
+		switch {
+		case status == 429:
+			return ErrTooOften
+		case status >= 500:
+			return ErrBusy
+		}
+		return ErrNonsense
+	}
+	switch {
+	case status == 429:
+		return ErrTooOften
+	case status == 401:
+		return ErrConfig
+	}
+	return ErrRequest
+}
+
+const maxMsg = 200 // runes of WeChat's own words in an error
+
+var requestIDInMsg = regexp.MustCompile(`[,;]?\s*rid:\s*([0-9A-Za-z-]{1,64})`)
+
+// words makes WeChat's own words fit for an error: secrets hidden, control characters gone, short. The
+// request id that it appends as "rid: …" comes back on its own.
+func words(msg string, hide []string) (clean, requestID string) {
+	msg = scrub(msg, hide)
+	if m := requestIDInMsg.FindStringSubmatch(msg); m != nil {
+		requestID = m[1]
+		msg = strings.Replace(msg, m[0], "", 1)
+	}
+	msg = strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) || !unicode.IsPrint(r) {
+			return ' '
+		}
+		return r
+	}, strings.ToValidUTF8(msg, ""))
+	if r := []rune(msg); len(r) > maxMsg {
+		msg = string(r[:maxMsg]) + "…"
+	}
+	return strings.TrimSpace(msg), requestID
+}
+
+const hidden = "[hidden]"
+
+func scrub(s string, hide []string) string {
+	for _, h := range hide {
+		if len(h) >= 4 { // a shorter one is no secret, and would eat WeChat's own words
+			s = strings.ReplaceAll(s, h, hidden)
+		}
+	}
+	return s
+}

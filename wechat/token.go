@@ -1,0 +1,254 @@
+package wechat
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"net/http"
+	"net/url"
+	"time"
+)
+
+// A TokenStore shares access tokens between processes. cmd joins it to the database.
+type TokenStore interface {
+	// Load returns the token kept under name and until when it is to be used; expiresAt zero: none.
+	Load(ctx context.Context, name string) (token string, expiresAt time.Time, err error)
+	Save(ctx context.Context, name, token string, expiresAt time.Time) error
+	// Lock asks for the right to fetch; false: somebody else is fetching, Load again soon.
+	Lock(ctx context.Context, name string, ttl time.Duration) (ok bool, unlock func(), err error)
+}
+
+const (
+	// tokenSlack is how long before its end a token is renewed. WeChat gives a new one in the last five
+	// minutes and lets the old one live on for five: a little less than that never gets the old one again.
+	tokenSlack = 4 * time.Minute
+	// lockFor bounds how long a process that died while fetching keeps the others waiting.
+	lockFor = 2 * callTimeout
+	// lockPoll and lockWait: how often and how long we look for what another process fetches. After that
+	// we fetch too, which harms nobody: stable_token gives both of us the same token.
+	lockPoll = 60 * time.Millisecond
+	lockWait = 3 * time.Second
+	// insistPause keeps calls from fetching again and again while WeChat both gives and refuses one token.
+	insistPause = 10 * time.Second
+	// renewPause is how long an old but living token is used after its renewal failed.
+	renewPause = 5 * time.Second
+)
+
+const opToken = "stable_token"
+
+// A token as it was adopted. gen tells two adoptions of the same text apart.
+type token struct {
+	value    string
+	useUntil time.Time // then it is renewed
+	diesAt   time.Time // as WeChat said, or useUntil when another process fetched it
+	gen      uint64    // 0: no token
+}
+
+// AccessToken gives a valid token: stable_token, one fetch per expiry however many ask, in this process
+// and in every one that shares the TokenStore.
+func (c *Client) AccessToken(ctx context.Context) (string, error) {
+	t, err := c.token(ctx, token{})
+	return t.value, err
+}
+
+// token returns a token that is good and not refused (the zero token: any will do).
+func (c *Client) token(ctx context.Context, refused token) (token, error) {
+	if t, ok := c.known(refused); ok {
+		return t, nil
+	}
+	for range 2 { // the second round, if somebody else's round brought only what we were refused
+		ch := c.fetches.DoChan("", func() (any, error) {
+			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), lockWait+c.timeout)
+			defer cancel()
+			return c.renew(ctx, refused)
+		})
+		select {
+		case r := <-ch:
+			if r.Err != nil {
+				return c.lastResort(refused, r.Err)
+			}
+			if t := r.Val.(token); t.gen != refused.gen {
+				return t, nil
+			}
+		case <-ctx.Done():
+			return token{}, &Error{Op: opToken, Kind: ErrBusy, Err: ctx.Err()}
+		}
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.tok, nil
+}
+
+// known returns the token in memory if it may be used.
+func (c *Client) known(refused token) (token, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.tok, c.tok.gen != 0 && c.tok.gen != refused.gen && c.now().Before(c.tok.useUntil)
+}
+
+// lastResort is the old token while it lives, if WeChat is away at the moment of renewal.
+func (c *Client) lastResort(refused token, err error) (token, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	now := c.now()
+	if !errors.Is(err, ErrBusy) || c.tok.gen == 0 || c.tok.gen == refused.gen || !now.Before(c.tok.diesAt) {
+		return token{}, err
+	}
+	c.tok.useUntil = now.Add(renewPause)
+	if c.tok.diesAt.Before(c.tok.useUntil) {
+		c.tok.useUntil = c.tok.diesAt
+	}
+	c.log.Warn("access token not renewed, the old one still lives", "op", opToken, "err", err)
+	return c.tok, nil
+}
+
+func (c *Client) adopt(value string, useUntil, diesAt time.Time) token {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.gen++
+	c.tok = token{value: value, useUntil: useUntil, diesAt: diesAt, gen: c.gen}
+	return c.tok
+}
+
+// renew finds a token in the store or fetches one. Only one renew runs at a time in this process.
+func (c *Client) renew(ctx context.Context, refused token) (token, error) {
+	if t, ok := c.known(refused); ok {
+		return t, nil // another renew ended between our look and our turn
+	}
+	c.mu.Lock()
+	insisted := refused.gen != 0 && c.tok.value == refused.value && c.now().Sub(c.insistedAt) < insistPause
+	last := c.tok
+	c.mu.Unlock()
+	if insisted {
+		return last, nil
+	}
+	if c.store == nil {
+		return c.fetch(ctx, refused)
+	}
+	name := "access_token:" + c.appID
+	giveUp := time.Now().Add(lockWait)
+	for {
+		if t, ok := c.load(ctx, name, refused); ok {
+			return t, nil
+		}
+		ok, unlock, err := c.store.Lock(ctx, name, lockFor)
+		if err != nil {
+			c.log.Warn("access token: no lock, fetching without", "err", err)
+			break
+		}
+		if ok {
+			defer unlock()
+			if t, ok := c.load(ctx, name, refused); ok {
+				return t, nil
+			}
+			break
+		}
+		if time.Now().After(giveUp) {
+			c.log.Warn("access token: another process is fetching for too long, fetching too")
+			break
+		}
+		select {
+		case <-time.After(lockPoll):
+		case <-ctx.Done():
+			return token{}, &Error{Op: opToken, Kind: ErrBusy, Err: ctx.Err()}
+		}
+	}
+	t, err := c.fetch(ctx, refused)
+	if err != nil {
+		return token{}, err
+	}
+	if err := c.store.Save(ctx, name, t.value, t.useUntil); err != nil {
+		c.log.Warn("access token not shared", "err", err)
+	}
+	return t, nil
+}
+
+// load adopts the shared token if it is good and not the refused one.
+func (c *Client) load(ctx context.Context, name string, refused token) (token, bool) {
+	value, useUntil, err := c.store.Load(ctx, name)
+	if err != nil {
+		c.log.Warn("access token: the shared one cannot be read", "err", err)
+		return token{}, false
+	}
+	if value == "" || !c.now().Before(useUntil) || refused.gen != 0 && value == refused.value {
+		return token{}, false
+	}
+	return c.adopt(value, useUntil, useUntil), true
+}
+
+func (c *Client) fetch(ctx context.Context, refused token) (token, error) {
+	hide := []string{c.secret}
+	body, err := encode(struct {
+		GrantType    string `json:"grant_type"`
+		AppID        string `json:"appid"`
+		Secret       string `json:"secret"`
+		ForceRefresh bool   `json:"force_refresh"`
+	}{"client_credential", c.appID, c.secret, false})
+	if err != nil {
+		return token{}, &Error{Op: opToken, Kind: ErrConfig, Err: bare(err, hide)}
+	}
+	a, err := c.postJSON(ctx, opToken, "/cgi-bin/stable_token", body, hide)
+	if err != nil {
+		return token{}, err
+	}
+	var got struct {
+		AccessToken string `json:"access_token"`
+		ExpiresIn   int64  `json:"expires_in"`
+	}
+	if err := a.open(opToken, &got, false, hide); err != nil {
+		return token{}, err
+	}
+	if got.AccessToken == "" || got.ExpiresIn <= 0 || got.ExpiresIn > 24*60*60 {
+		return token{}, &Error{Op: opToken, Status: a.status, Kind: ErrNonsense, Msg: "success without a token or its lifetime"}
+	}
+	now, life := c.now(), time.Duration(got.ExpiresIn)*time.Second
+	slack := min(tokenSlack, life/5)
+	c.mu.Lock()
+	if refused.gen != 0 && got.AccessToken == refused.value {
+		c.insistedAt = now
+	}
+	c.mu.Unlock()
+	t := c.adopt(got.AccessToken, now.Add(life-slack), now.Add(life))
+	c.log.Info("access token fetched", "appid", c.appID, "useUntil", t.useUntil)
+	return t, nil
+}
+
+// post calls an API that wants an access token. A token that WeChat refuses is dropped, if it is still
+// the one in use, and the call is made once more with the next.
+func (c *Client) post(ctx context.Context, op, path string, in, out any, hide ...string) error {
+	body, err := encode(in)
+	if err != nil {
+		return &Error{Op: op, Kind: ErrRequest, Msg: "the request cannot be written as JSON"}
+	}
+	t, err := c.token(ctx, token{})
+	if err != nil {
+		return err
+	}
+	err = c.postOnce(ctx, op, path, t, body, out, hide)
+	if !errors.Is(err, ErrToken) {
+		return err
+	}
+	c.log.Info("access token refused, renewing it", "op", op, "err", err)
+	if t, err = c.token(ctx, t); err != nil {
+		return err
+	}
+	return c.postOnce(ctx, op, path, t, body, out, hide)
+}
+
+func (c *Client) postOnce(ctx context.Context, op, path string, t token, body []byte, out any, hide []string) error {
+	hide = append([]string{c.secret, t.value, url.QueryEscape(t.value)}, hide...)
+	a, err := c.postJSON(ctx, op, path+"?access_token="+url.QueryEscape(t.value), body, hide)
+	if err != nil {
+		return err
+	}
+	return a.open(op, out, true, hide)
+}
+
+func (c *Client) postJSON(ctx context.Context, op, path string, body []byte, hide []string) (answer, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.base+path, bytes.NewReader(body))
+	if err != nil {
+		return answer{}, &Error{Op: op, Kind: ErrConfig, Err: bare(err, hide)}
+	}
+	req.Header.Set("Content-Type", "application/json")
+	return roundTrip(c.http, req, op, c.timeout, hide)
+}
