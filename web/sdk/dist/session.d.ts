@@ -19,7 +19,8 @@ export type Reply = Record<string, unknown>;
 export declare class Session {
     private readonly limits;
     private readonly events;
-    readonly startedAt: number;
+    /** when the welcome came; 0: not yet */
+    upSince: number;
     private line;
     private shook;
     private welcomed;

@@ -211,7 +211,8 @@ var Session = class {
   constructor(transport, target, limits, events) {
     this.limits = limits;
     this.events = events;
-    this.startedAt = Date.now();
+    /** when the welcome came; 0: not yet */
+    this.upSince = 0;
     this.shook = false;
     this.welcomed = false;
     this.ended = false;
@@ -296,6 +297,7 @@ var Session = class {
     if (push.data.action !== "welcome") return;
     const welcome = push.data.payload;
     this.welcomed = true;
+    this.upSince = Date.now();
     this.silence = 2e3 * (welcome.heartbeat || 25);
     clearTimeout(this.watch);
     this.listen(this.silence);
@@ -665,7 +667,8 @@ var WxHub = class {
     this.flushAcks();
   }
   lost(code, reason) {
-    const lived = this.session && this.state === "connected" ? Date.now() - this.session.startedAt : 0;
+    var _a;
+    const lived = ((_a = this.session) == null ? void 0 : _a.upSince) ? Date.now() - this.session.upSince : 0;
     this.letGo();
     const { word, retry } = parseReason(reason);
     if (staysAway(code)) return this.become({ state: "disconnected", code, reason: word });

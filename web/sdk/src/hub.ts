@@ -343,7 +343,7 @@ export class WxHub {
   }
 
   private lost(code: number | undefined, reason: string): void {
-    const lived = this.session && this.state === 'connected' ? Date.now() - this.session.startedAt : 0
+    const lived = this.session?.upSince ? Date.now() - this.session.upSince : 0
     this.letGo()
     const { word, retry } = parseReason(reason)
     if (staysAway(code)) return this.become({ state: 'disconnected', code, reason: word })

@@ -27,7 +27,8 @@ interface Question {
 
 /** Session is one line from its handshake to its end: questions and answers, heartbeats, silence. */
 export class Session {
-  readonly startedAt = Date.now()
+  /** when the welcome came; 0: not yet */
+  upSince = 0
   private line: Line | undefined
   private shook = false
   private welcomed = false
@@ -125,6 +126,7 @@ export class Session {
     if (push.data.action !== 'welcome') return
     const welcome = push.data.payload as Welcome
     this.welcomed = true
+    this.upSince = Date.now()
     this.silence = 2000 * (welcome.heartbeat || 25)
     clearTimeout(this.watch)
     this.listen(this.silence)
