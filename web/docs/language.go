@@ -58,6 +58,7 @@ type words map[string]string
 var interfaceWords = map[string]words{
 	"zh": {
 		"htmlLang":    "zh-CN",
+		"skip":        "跳到正文",
 		"switch":      "English",
 		"docs":        "文档",
 		"docsLead":    "都在程序里，断网也能看。",
@@ -110,6 +111,7 @@ var interfaceWords = map[string]words{
 	},
 	"en": {
 		"htmlLang":    "en",
+		"skip":        "Skip to the text",
 		"switch":      "中文",
 		"docs":        "Documents",
 		"docsLead":    "All of it is inside the program and works without a network.",
@@ -153,7 +155,7 @@ var interfaceWords = map[string]words{
 		"notReady":    "not ready",
 		"checking":    "checking…",
 		"payload":     "Half price from eight tonight",
-		"buyer":       "L***",
+		"buyer":       "L**",
 		"bought":      "has just bought a latte",
 		"phoneA":      "The phone that pays",
 		"phoneB":      "Any other phone",
