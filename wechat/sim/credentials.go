@@ -1,0 +1,106 @@
+package sim
+
+import (
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/pem"
+	"fmt"
+	"log/slog"
+)
+
+// Credentials are everything that both sides need: what a merchant finds in WeChat's consoles, and
+// the platform's private key, which only a simulator can have. They are secret as a whole.
+type Credentials struct {
+	AppID             string `json:"appId"`             // wx and 16 hex digits
+	Secret            string `json:"secret"`            // AppSecret, 32 hex digits
+	OriginalID        string `json:"originalId"`        // gh_…, the ToUserName of pushes
+	PushToken         string `json:"pushToken"`         // message push: Token
+	PushAESKey        string `json:"pushAesKey"`        // message push: EncodingAESKey, 43 characters; empty: plain only
+	MchID             string `json:"mchId"`             // 10 digits
+	APIv3Key          string `json:"apiV3Key"`          // 32 bytes
+	CertSerial        string `json:"certSerial"`        // of the merchant's certificate, upper hex
+	MerchantKeyPEM    string `json:"merchantKeyPem"`    // the merchant's private key; its public half or certificate is enough for the simulator
+	PublicKeyID       string `json:"publicKeyId"`       // PUB_KEY_ID_…
+	PlatformKeyPEM    string `json:"platformKeyPem"`    // WeChat Pay's private key
+	PlatformPublicPEM string `json:"platformPublicPem"` // its public half, which the merchant downloads
+}
+
+// LogValue hides everything but the names.
+func (c Credentials) LogValue() slog.Value {
+	return slog.GroupValue(slog.String("appId", c.AppID), slog.String("mchId", c.MchID))
+}
+
+// String hides everything but the names, so that a printed value gives nothing away.
+func (c Credentials) String() string {
+	return fmt.Sprintf("credentials of %s and %s", c.AppID, c.MchID)
+}
+
+// GoString is String, for %#v.
+func (c Credentials) GoString() string { return c.String() }
+
+const (
+	digits   = "0123456789"
+	lowerHex = digits + "abcdef"
+	upperHex = digits + "ABCDEF"
+	letters  = digits + "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+)
+
+// NewCredentials makes fresh random ones, with RSA keys of 2048 bits. It takes some tenths of a second.
+func NewCredentials() (Credentials, error) {
+	merchant, _, err := newKey()
+	if err != nil {
+		return Credentials{}, fmt.Errorf("sim: merchant key: %w", err)
+	}
+	platform, platformPublic, err := newKey()
+	if err != nil {
+		return Credentials{}, fmt.Errorf("sim: platform key: %w", err)
+	}
+	return Credentials{
+		AppID:             "wx" + random(lowerHex, 16),
+		Secret:            random(lowerHex, 32),
+		OriginalID:        "gh_" + random(lowerHex, 12),
+		PushToken:         random(letters, 32),
+		PushAESKey:        random(letters, 43),
+		MchID:             "19" + random(digits, 8),
+		APIv3Key:          random(letters, 32),
+		CertSerial:        "5" + random(upperHex, 39),
+		MerchantKeyPEM:    merchant,
+		PublicKeyID:       "PUB_KEY_ID_01" + random(digits, 26),
+		PlatformKeyPEM:    platform,
+		PlatformPublicPEM: platformPublic,
+	}, nil
+}
+
+func newKey() (private, public string, err error) {
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		return "", "", err
+	}
+	pkcs8, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		return "", "", err
+	}
+	spki, err := x509.MarshalPKIXPublicKey(&key.PublicKey)
+	if err != nil {
+		return "", "", err
+	}
+	return string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: pkcs8})),
+		string(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: spki})), nil
+}
+
+// random returns n characters of the alphabet, evenly drawn from a source fit for secrets.
+func random(alphabet string, n int) string {
+	out := make([]byte, 0, n)
+	even := 256 - 256%len(alphabet)
+	var pool [64]byte
+	for len(out) < n {
+		rand.Read(pool[:]) // never fails
+		for _, b := range pool {
+			if int(b) < even && len(out) < n {
+				out = append(out, alphabet[int(b)%len(alphabet)])
+			}
+		}
+	}
+	return string(out)
+}

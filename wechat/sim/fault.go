@@ -1,0 +1,146 @@
+package sim
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"slices"
+	"time"
+)
+
+// Fault spoils the next calls of the platform side. What is combined happens together: a slow one
+// may also be lost.
+type Fault struct {
+	Path         string `json:"path,omitempty"`         // exact; empty = every platform call
+	Times        int    `json:"times,omitempty"`        // calls that it spoils; 0 = 1, at most 1,000,000
+	Slow         int    `json:"slow,omitempty"`         // ms before the answer, at most 60,000
+	Status       int    `json:"status,omitempty"`       // HTTP status instead of an answer
+	HTML         bool   `json:"html,omitempty"`         // an HTML page instead of JSON
+	Errcode      int    `json:"errcode,omitempty"`      // this errcode instead of an answer (-1, 40226, 45011, …)
+	Lost         bool   `json:"lost,omitempty"`         // the call is done, then the connection is cut
+	Sign         string `json:"sign,omitempty"`         // v3 answers: "probe", "wrong", "stale" or "none"
+	TokenInvalid bool   `json:"tokenInvalid,omitempty"` // at once: the access token dies (40001)
+	TokenExpired bool   `json:"tokenExpired,omitempty"` // at once: the access token's time is over (42001)
+}
+
+func (f *Fault) spoils() bool {
+	return f.Slow > 0 || f.Status > 0 || f.HTML || f.Errcode != 0 || f.Lost || f.Sign != ""
+}
+
+// setFault is POST /sim/fault.
+func (s *Sim) setFault(r *http.Request) (any, error) {
+	var f Fault
+	if err := decode(r, &f); err != nil {
+		return nil, err
+	}
+	switch {
+	case f.Times < 0 || f.Times > 1_000_000:
+		return nil, badRequest("times is 1 to 1000000")
+	case f.Slow < 0 || f.Slow > 60_000:
+		return nil, badRequest("slow is 0 to 60000 milliseconds")
+	case f.Status != 0 && (f.Status < 200 || f.Status > 599):
+		return nil, badRequest("status is 200 to 599")
+	case !slices.Contains([]string{"", "probe", "wrong", "stale", "none"}, f.Sign):
+		return nil, badRequest("sign is probe, wrong, stale or none")
+	case !f.spoils() && !f.TokenInvalid && !f.TokenExpired:
+		return nil, badRequest("name a fault: slow, status, html, errcode, lost, sign, tokenInvalid or tokenExpired")
+	}
+	if f.Times == 0 {
+		f.Times = 1
+	}
+	now := s.opts.Now()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if f.TokenInvalid {
+		s.token.revoke()
+	}
+	if f.TokenExpired {
+		s.token.expire(now)
+	}
+	f.TokenInvalid, f.TokenExpired = false, false
+	if f.spoils() {
+		if len(s.faults) >= keep {
+			return nil, &controlError{429, "too_many_faults", "DELETE /sim/fault clears them"}
+		}
+		s.faults = append(s.faults, &f)
+	}
+	return map[string]any{"ok": true, "waiting": len(s.faults)}, nil
+}
+
+// clearFaults is DELETE /sim/fault.
+func (s *Sim) clearFaults(*http.Request) (any, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.faults = nil
+	return map[string]any{"ok": true, "waiting": 0}, nil
+}
+
+// takeFault uses up one count of the first fault for a path.
+func (s *Sim) takeFault(path string) *Fault {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i, f := range s.faults {
+		if f.Path != "" && f.Path != path {
+			continue
+		}
+		f.Times--
+		if f.Times == 0 {
+			s.faults = slices.Delete(s.faults, i, i+1)
+		}
+		taken := *f
+		return &taken
+	}
+	return nil
+}
+
+// applyFault waits and answers as the fault says. It reports whether the call still has to be done.
+func (s *Sim) applyFault(w http.ResponseWriter, r *http.Request, f *Fault) bool {
+	if f.Slow > 0 {
+		ctx, done := s.during(r)
+		wait(ctx, time.Duration(f.Slow)*time.Millisecond)
+		done()
+	}
+	status := f.Status
+	if status == 0 {
+		status = http.StatusOK
+	}
+	switch {
+	case f.HTML:
+		w.Header().Set("Content-Type", "text/html; charset=utf-8")
+		w.WriteHeader(status)
+		fmt.Fprint(w, "<html><head><title>系统繁忙</title></head><body><h1>系统繁忙，请稍后再试</h1></body></html>")
+	case f.Errcode != 0:
+		w.Header().Set("Content-Type", "application/json; charset=utf-8")
+		w.WriteHeader(status)
+		s.answerAPI(w, apiErr(f.Errcode, "set by a fault"), nil)
+	case f.Status != 0:
+		w.WriteHeader(status)
+	default:
+		return true
+	}
+	return false
+}
+
+type faultKey struct{}
+
+func withFault(r *http.Request, f *Fault) *http.Request {
+	return r.WithContext(context.WithValue(r.Context(), faultKey{}, f))
+}
+
+// faultOf returns the fault that spoils this request, nil for none.
+func faultOf(r *http.Request) *Fault {
+	f, _ := r.Context().Value(faultKey{}).(*Fault)
+	return f
+}
+
+// wait sleeps for d and reports whether it was not interrupted.
+func wait(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}

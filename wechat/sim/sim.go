@@ -1,0 +1,229 @@
+// Package sim is WeChat as a server: what api.weixin.qq.com and api.mch.weixin.qq.com answer to a
+// mini-program's back end, and what WeChat itself sends to it, for demo, tests and load.
+//
+// Strictness: requests are checked as the platform checks them (codes once, tokens that expire,
+// signatures over the raw bytes, quotas), so that a mistake shows here and not in production.
+// Control: everything under /sim plays the people with their phones; it is for loopback use and asks for no password.
+// Concurrency: safe for concurrent use; one mutex guards all state and is never held during network traffic or RSA.
+// Lifecycle: Close ends retries and waits for every goroutine that the simulator started.
+// Limits: every list keeps its newest 1,000 entries; 100,000 people; 20,000 orders.
+// Dependencies: the standard library only; never wechat, hub, store or web, because two programs
+// that share their signing code would agree on the same mistake.
+package sim
+
+import (
+	"context"
+	"crypto/rsa"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"sync"
+	"time"
+)
+
+// Options say whose WeChat this is and where its callbacks go. Credentials are required.
+type Options struct {
+	Credentials
+
+	PushURL    string       // the hub's message push address; empty: pushing is an error of the control side
+	PushMode   string       // "plain", "compatible" or "safe"; empty: safe with an AES key, else plain
+	PushFormat string       // "json" or "xml"; empty: json
+	NotifyURL  string       // replaces the notify_url of every order when set
+	Merchant   string       // name on the pay sheet; empty: 示例小店
+	TimeScale  float64      // 1 (and 0) = the platform's retry times; 60 = retries 60 times faster
+	Logger     *slog.Logger // nil: nothing is logged
+	Now        func() time.Time
+	HTTP       *http.Client // sends pushes and notifies; nil: an own one. Redirects are never followed
+}
+
+// Sim is one running WeChat for one mini-program and one merchant.
+type Sim struct {
+	opts     Options         // fixed
+	merchant *rsa.PublicKey  // fixed; what the merchant uploaded
+	platform *rsa.PrivateKey // fixed; WeChat Pay's own
+	box      *pushBox        // fixed; nil without an AES key
+	client   *http.Client    // fixed
+	routes   *http.ServeMux  // fixed
+	ctx      context.Context // ends with Close
+	cancel   context.CancelFunc
+	tasks    sync.WaitGroup // ladders; added to under mu while !closed
+
+	mu       sync.Mutex // guards what follows
+	closed   bool
+	ladders  int              // running now; at most maxLadders
+	users    map[string]*user // by openid
+	names    []*user          // the same, oldest first
+	codes    map[string]*loginCode
+	codeLine []*loginCode // the same, oldest first
+	token    tokens
+	orders   map[string]*order // by out_trade_no
+	prepays  map[string]*order // by prepay_id, also former ones of the same order
+	line     []*order          // by age
+	nonces   map[string]time.Time
+	lastID   int64 // MsgId and the serial of transactions: always grows
+	faults   []*Fault
+	calls    recent[Call]
+	sent     recent[SentMessage]
+	pushes   recent[Push]
+	notifies recent[Notify]
+}
+
+const (
+	maxUsers   = 100_000
+	maxOrders  = 20_000
+	maxCodes   = 200_000
+	maxNonces  = 200_000
+	maxLadders = 10_000
+	keep       = 1000            // entries of each list that is only looked at
+	tryLimit   = 5 * time.Second // one push or notify; the platform's own limit
+	maxBody    = 64 << 10        // bytes of one request
+	maxAnswer  = 64 << 10        // bytes read of an answer to a push or notify
+	clockSlack = 5 * time.Minute // v3: |timestamp - now|
+)
+
+// New checks the credentials and returns a simulator ready to serve. Errors name the bad option.
+func New(opts Options) (*Sim, error) {
+	if err := opts.complete(); err != nil {
+		return nil, fmt.Errorf("sim: %w", err)
+	}
+	s := &Sim{
+		opts:    opts,
+		users:   map[string]*user{},
+		codes:   map[string]*loginCode{},
+		orders:  map[string]*order{},
+		prepays: map[string]*order{},
+		nonces:  map[string]time.Time{},
+	}
+	var err error
+	if s.merchant, err = publicKey(opts.MerchantKeyPEM); err != nil {
+		return nil, fmt.Errorf("sim: MerchantKeyPEM: %w", err)
+	}
+	if s.platform, err = privateKey(opts.PlatformKeyPEM); err != nil {
+		return nil, fmt.Errorf("sim: PlatformKeyPEM: %w", err)
+	}
+	if opts.PushAESKey != "" {
+		if s.box, err = newPushBox(opts.PushAESKey, opts.AppID); err != nil {
+			return nil, fmt.Errorf("sim: PushAESKey: %w", err)
+		}
+	}
+	s.client = senderOf(opts.HTTP)
+	s.ctx, s.cancel = context.WithCancel(context.Background())
+	s.routes = s.mux()
+	return s, nil
+}
+
+// complete fills what was left out and refuses what cannot work.
+func (o *Options) complete() error {
+	switch {
+	case o.AppID == "" || o.Secret == "":
+		return errors.New("AppID and Secret are required")
+	case o.PushToken == "":
+		return errors.New("PushToken is required: a signature made with an empty one proves nothing")
+	case len(o.APIv3Key) != 32:
+		return fmt.Errorf("APIv3Key has %d bytes, want 32", len(o.APIv3Key))
+	case o.MchID == "" || o.CertSerial == "" || o.PublicKeyID == "":
+		return errors.New("MchID, CertSerial and PublicKeyID are required")
+	case o.TimeScale < 0:
+		return errors.New("TimeScale is negative")
+	}
+	if o.PushMode == "" {
+		o.PushMode = modePlain
+		if o.PushAESKey != "" {
+			o.PushMode = modeSafe
+		}
+	}
+	if o.PushFormat == "" {
+		o.PushFormat = formatJSON
+	}
+	if err := checkPushForm(o.PushMode, o.PushFormat, o.PushAESKey != ""); err != nil {
+		return err
+	}
+	for name, raw := range map[string]string{"PushURL": o.PushURL, "NotifyURL": o.NotifyURL} {
+		if u, err := url.Parse(raw); raw != "" && (err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https")) {
+			return fmt.Errorf("%s is not an http or https address", name)
+		}
+	}
+	if o.Merchant == "" {
+		o.Merchant = "示例小店"
+	}
+	if o.TimeScale == 0 {
+		o.TimeScale = 1
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	return nil
+}
+
+// senderOf returns a client that reports a redirect as an answer, as WeChat does.
+func senderOf(given *http.Client) *http.Client {
+	c := &http.Client{}
+	if given != nil {
+		*c = *given
+	} else {
+		t := http.DefaultTransport.(*http.Transport).Clone()
+		t.MaxIdleConnsPerHost = 64
+		c.Transport = t
+	}
+	c.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	return c
+}
+
+// Close ends every retry, long poll and running callback and waits for what the simulator started.
+// Requests that come later are answered with 503. It may be called more than once.
+func (s *Sim) Close() {
+	s.mu.Lock()
+	s.closed = true
+	s.mu.Unlock()
+	s.cancel()
+	s.tasks.Wait()
+	if s.opts.HTTP == nil {
+		s.client.CloseIdleConnections()
+	}
+}
+
+// start runs f on its own goroutine until it returns; Close waits for it. It reports false when
+// the simulator is closed or has too many ladders running.
+func (s *Sim) start(f func(context.Context)) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed || s.ladders >= maxLadders {
+		return false
+	}
+	s.ladders++
+	s.tasks.Go(func() {
+		f(s.ctx)
+		s.mu.Lock()
+		s.ladders--
+		s.mu.Unlock()
+	})
+	return true
+}
+
+// during returns a context that ends with the request or with the simulator.
+func (s *Sim) during(r *http.Request) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(r.Context())
+	stop := context.AfterFunc(s.ctx, cancel)
+	return ctx, func() { stop(); cancel() }
+}
+
+// recent is a list that forgets its oldest entries. Guarded by Sim.mu.
+type recent[T any] struct{ items []T }
+
+func (l *recent[T]) add(v T) {
+	if len(l.items) >= 2*keep {
+		l.items = append(l.items[:0:0], l.items[keep:]...)
+	}
+	l.items = append(l.items, v)
+}
+
+// list returns a copy of the newest entries, oldest first, never nil.
+func (l *recent[T]) list() []T {
+	from := max(0, len(l.items)-keep)
+	return append([]T{}, l.items[from:]...)
+}

@@ -1,0 +1,311 @@
+package sim
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+)
+
+// Trigger asks for one platform event, honest or not.
+type Trigger struct {
+	Event    string `json:"event"` // pay, message or check
+	URL      string `json:"url"`   // instead of the order's notify_url or the push address
+	Times    int    `json:"times"` // 1 (and 0) to 1000 copies
+	Parallel bool   `json:"parallel"`
+	Forge    string `json:"forge"` // pay: signature, serial, body, no-sign; message: signature, body
+	Skew     string `json:"skew"`  // added to the signed timestamp, such as -10m
+
+	OutTradeNo    string `json:"outTradeNo"` // pay: else the newest unpaid order
+	Amount        int64  `json:"amount"`     // pay: another amount in fen
+	AppID         string `json:"appid"`      // pay: another appid, mchid, currency, transaction
+	MchID         string `json:"mchid"`
+	Currency      string `json:"currency"`
+	TransactionID string `json:"transactionId"`
+	Probe         bool   `json:"probe"`  // pay: a signature probe; with ladder the real one follows
+	Ladder        bool   `json:"ladder"` // pay: the first try as asked, then the platform's retries
+
+	User    string `json:"user"`    // message
+	Content string `json:"content"` // message
+	Format  string `json:"format"`  // message: json or xml; else as configured
+	Mode    string `json:"mode"`    // message: plain, compatible or safe; else as configured
+	MsgID   string `json:"msgId"`   // message: repeats an older one; decimal
+}
+
+// TriggerResult tells what was sent and what was answered.
+type TriggerResult struct {
+	Event         string   `json:"event"`
+	OutTradeNo    string   `json:"outTradeNo,omitempty"`
+	TransactionID string   `json:"transactionId,omitempty"`
+	MsgID         string   `json:"msgId,omitempty"`
+	Answers       []Answer `json:"answers"`
+	Note          string   `json:"note"`
+}
+
+const (
+	maxTimes    = 1000
+	maxParallel = 100
+)
+
+// trigger is POST /sim/trigger.
+func (s *Sim) trigger(r *http.Request) (any, error) {
+	var t Trigger
+	if err := decode(r, &t); err != nil {
+		return nil, err
+	}
+	if t.Times < 0 || t.Times > maxTimes {
+		return nil, badRequest("times is 1 to 1000")
+	}
+	t.Times = max(t.Times, 1)
+	var skew time.Duration
+	if t.Skew != "" {
+		var err error
+		if skew, err = time.ParseDuration(t.Skew); err != nil {
+			return nil, badRequest("skew is a duration such as -10m")
+		}
+	}
+	if u, err := url.Parse(t.URL); t.URL != "" && (err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https")) {
+		return nil, badRequest("url is an http or https address")
+	}
+	ctx, done := s.during(r)
+	defer done()
+	switch t.Event {
+	case "pay":
+		return s.triggerPay(ctx, t, skew)
+	case "message":
+		return s.triggerMessage(ctx, t, skew)
+	case "check":
+		return s.triggerCheck(ctx, t)
+	}
+	return nil, &controlError{400, "unknown_event", "event is pay, message or check"}
+}
+
+// each calls send for every copy, one after the other or at once.
+func (t Trigger) each(send func(try int) Answer) []Answer {
+	answers := make([]Answer, t.Times)
+	if !t.Parallel {
+		for i := range answers {
+			answers[i] = send(i + 1)
+		}
+		return answers
+	}
+	var all sync.WaitGroup
+	slots := make(chan struct{}, maxParallel)
+	for i := range answers {
+		slots <- struct{}{}
+		all.Go(func() {
+			answers[i] = send(i + 1)
+			<-slots
+		})
+	}
+	all.Wait()
+	return answers
+}
+
+func (s *Sim) triggerPay(ctx context.Context, t Trigger, skew time.Duration) (any, error) {
+	if !slices.Contains([]string{"", "signature", "serial", "body", "no-sign"}, t.Forge) {
+		return nil, badRequest("forge is signature, serial, body or no-sign")
+	}
+	if t.Amount < 0 {
+		return nil, badRequest("amount is in fen and not negative")
+	}
+	form := notifyForm{forge: t.Forge, skew: skew, probe: t.Probe}
+	paid, note, err := s.playPayment(t, form)
+	if err != nil {
+		return nil, err
+	}
+	if paid.notifyURL == "" {
+		return nil, &controlError{409, "no_notify_url", "name the url to notify"}
+	}
+	body, err := s.sealNotify(paid)
+	if err != nil {
+		return nil, err
+	}
+	var mu sync.Mutex
+	taken := false
+	answers := t.each(func(try int) Answer {
+		got, done := s.notifyOnce(ctx, paid, body, form, try)
+		mu.Lock()
+		taken = taken || done
+		mu.Unlock()
+		return got
+	})
+	if taken && form == (notifyForm{}) {
+		s.settle(paid.OutTradeNo, true)
+	}
+	if t.Ladder && (!taken || form != (notifyForm{})) {
+		note += "; the real notify follows by the retry ladder"
+		s.notifyPaid(paid)
+	}
+	return TriggerResult{Event: "pay", OutTradeNo: paid.OutTradeNo, TransactionID: paid.TransactionID, Answers: answers, Note: note}, nil
+}
+
+// playPayment finds the order and the transaction to tell of. An honest trigger for an unpaid order
+// is its payment; a dishonest one leaves the order as it is.
+func (s *Sim) playPayment(t Trigger, form notifyForm) (transaction, string, error) {
+	now := s.opts.Now()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	o, err := s.orderToPay(t)
+	if err != nil {
+		return transaction{}, "", err
+	}
+	altered := t.Amount != 0 || t.AppID != "" || t.MchID != "" || t.Currency != ""
+	honest := form == (notifyForm{}) && !altered
+	note := "a repeat of the same transaction"
+	known := s.orders[o.outTradeNo] == o
+	if o.paidAt.IsZero() {
+		paid := o
+		note = "the order is paid now"
+		if !(honest || t.Ladder && !altered) || !known {
+			copied := *o
+			paid, note = &copied, "the order stays unpaid on WeChat's side"
+		}
+		s.take(paid, now)
+		if t.TransactionID != "" {
+			paid.transactionID = clip(t.TransactionID, 64)
+		}
+		o = paid
+	}
+	tx := s.transactionOf(o)
+	override(&tx.TransactionID, t.TransactionID)
+	override(&tx.AppID, t.AppID)
+	override(&tx.MchID, t.MchID)
+	override(&tx.Amount.Currency, t.Currency)
+	override(&tx.Amount.PayerCurrency, t.Currency)
+	override(&tx.notifyURL, t.URL)
+	if t.Amount != 0 {
+		tx.Amount.Total, tx.Amount.PayerTotal = t.Amount, t.Amount
+	}
+	if label := form.label(); label != "" {
+		note += "; spoiled: " + label
+	}
+	if altered {
+		note += "; altered fields, signed well"
+	}
+	return tx, note, nil
+}
+
+func override(field *string, by string) {
+	if by != "" {
+		*field = by
+	}
+}
+
+// orderToPay finds the order of a trigger. A number that was never ordered needs an amount and a
+// user: it plays a payment that the shop knows nothing of. Needs s.mu.
+func (s *Sim) orderToPay(t Trigger) (*order, error) {
+	if t.OutTradeNo != "" {
+		if o := s.orders[t.OutTradeNo]; o != nil {
+			return o, nil
+		}
+		if t.Amount == 0 || t.User == "" || !outTradeNoShape.MatchString(t.OutTradeNo) {
+			return nil, &controlError{404, "no_order", "no prepaid order of that number; with amount and user a payment without an order is played"}
+		}
+		u, err := s.byName(t.User)
+		if err != nil {
+			return nil, err
+		}
+		o := &order{prepayParams: prepayParams{outTradeNo: t.OutTradeNo, openid: u.openid, total: t.Amount}}
+		if len(s.line) > 0 {
+			o.notifyURL = s.line[len(s.line)-1].notifyURL
+		}
+		return o, nil
+	}
+	for _, o := range slices.Backward(s.line) {
+		if o.paidAt.IsZero() {
+			return o, nil
+		}
+	}
+	return nil, &controlError{404, "no_order", "no unpaid order; buy something first, or name outTradeNo"}
+}
+
+func (s *Sim) triggerMessage(ctx context.Context, t Trigger, skew time.Duration) (any, error) {
+	form := pushForm{url: t.URL, mode: t.Mode, format: t.Format, forge: t.Forge, skew: skew}
+	if form.url == "" {
+		form.url = s.opts.PushURL
+	}
+	if form.mode == "" {
+		form.mode = s.opts.PushMode
+	}
+	if form.format == "" {
+		form.format = s.opts.PushFormat
+	}
+	if form.url == "" {
+		return nil, &controlError{409, "no_push_url", "name the url, or start the simulator with a push address"}
+	}
+	if err := checkPushForm(form.mode, form.format, s.box != nil); err != nil {
+		return nil, badRequest(err.Error())
+	}
+	if !slices.Contains([]string{"", "signature", "body"}, t.Forge) {
+		return nil, badRequest("forge is signature or body")
+	}
+	id := int64(0)
+	if t.MsgID != "" {
+		var err error
+		if id, err = strconv.ParseInt(t.MsgID, 10, 64); err != nil || id <= 0 {
+			return nil, badRequest("msgId is a positive number of 64 bits")
+		}
+	}
+	u, text, err := s.write(t.User, t.Content, form.forge == "" && skew == 0 && id == 0)
+	if err != nil {
+		return nil, err
+	}
+	if id != 0 {
+		text.msgID = id
+	}
+	answers := t.each(func(try int) Answer {
+		got, _, err := s.pushOnce(ctx, u, text, form, try)
+		if err != nil && got.Error == "" {
+			got.Error = err.Error()
+		}
+		return got
+	})
+	note := fmt.Sprintf("%s, %s", form.mode, form.format)
+	if form.forge != "" {
+		note += "; forged: " + form.forge
+	}
+	if form.forge == "body" && form.mode == modePlain {
+		note += " (in plain mode the signature does not cover the body)"
+	}
+	return TriggerResult{Event: "message", MsgID: strconv.FormatInt(text.msgID, 10), Answers: answers, Note: note}, nil
+}
+
+// triggerCheck plays the check of the push address when it is saved in the console.
+func (s *Sim) triggerCheck(ctx context.Context, t Trigger) (any, error) {
+	address := t.URL
+	if address == "" {
+		address = s.opts.PushURL
+	}
+	if address == "" {
+		return nil, &controlError{409, "no_push_url", "name the url, or start the simulator with a push address"}
+	}
+	timestamp, nonce, echo := strconv.FormatInt(s.opts.Now().Unix(), 10), random(digits, 9), random(digits, 19)
+	signature := pushSignature(s.opts.PushToken, timestamp, nonce)
+	if t.Forge != "" {
+		signature = random(lowerHex, 40)
+	}
+	ctx, cancel := context.WithTimeout(ctx, tryLimit)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, withQuery(address, url.Values{
+		"signature": {signature}, "timestamp": {timestamp}, "nonce": {nonce}, "echostr": {echo}}), nil)
+	if err != nil {
+		return nil, badRequest("url cannot be used")
+	}
+	began := time.Now()
+	got, raw, err := s.exchange(req)
+	got.Ms = time.Since(began).Milliseconds()
+	note := "the address is accepted"
+	switch {
+	case err != nil:
+		got.Error, note = reason(err), "Token校验失败: no answer"
+	case got.Status != http.StatusOK || string(raw) != echo:
+		note = "Token校验失败: the answer is not echostr " + strings.TrimSpace(echo)
+	}
+	return TriggerResult{Event: "check", Answers: []Answer{got}, Note: note}, nil
+}
