@@ -96,27 +96,42 @@ func ofCustomer(m *wechat.PushMessage) bool {
 	return true
 }
 
+// talkOf is the line of the conversation that a push adds.
+func talkOf(m *wechat.PushMessage) store.Talk {
+	t := store.Talk{
+		ID: pushID(m), From: "user", MsgID: m.MsgID, Type: m.MsgType, Content: clip(m.Content), PicURL: clip(m.PicURL),
+		MediaID: clip(m.MediaID), Title: clip(m.Title), PagePath: clip(m.PagePath), At: m.CreateTime,
+	}
+	if m.MsgType == "event" {
+		t.Content = m.Event
+	}
+	if t.At.IsZero() {
+		t.At = time.Now()
+	}
+	return t
+}
+
 // tellPush says what a customer said or did to the staff, and answers by the first auto-reply rule that fits.
 func tellPush(m *wechat.PushMessage, rules []Reply) func(store.Conversation, store.User) []store.Telling {
+	t := talkOf(m)
 	return func(c store.Conversation, u store.User) []store.Telling {
-		id := pushID(m)
-		staff := store.Telling{Kind: store.TellRoom, To: customerRoom, ID: id}
+		staff := store.Telling{Kind: store.TellRoom, To: customerRoom, ID: t.ID}
 		if m.MsgType == "event" {
 			staff.Action = "kf.event"
 			staff.Payload = payload(customerEvent{
-				Conversation: c.ID, User: u.ID, Event: m.Event, SessionFrom: m.SessionFrom, At: m.CreateTime.UnixMilli(),
+				Conversation: c.ID, User: u.ID, Event: m.Event, SessionFrom: clip(m.SessionFrom), At: t.At.UnixMilli(),
 			})
 			return []store.Telling{staff}
 		}
 		staff.Action = "kf.message"
 		staff.Payload = payload(customerMessage{
-			Conversation: c.ID, User: u.ID, MsgID: m.MsgID, Type: m.MsgType, Content: m.Content, PicURL: m.PicURL,
-			MediaID: m.MediaID, Title: m.Title, PagePath: m.PagePath, At: m.CreateTime.UnixMilli(),
+			Conversation: c.ID, User: u.ID, MsgID: t.MsgID, Type: t.Type, Content: t.Content, PicURL: t.PicURL,
+			MediaID: t.MediaID, Title: t.Title, PagePath: t.PagePath, At: t.At.UnixMilli(),
 		})
 		told := []store.Telling{staff}
 		if rule, ok := fittingReply(rules, m); ok {
 			told = append(told, store.Telling{
-				Kind: store.TellCustomSend, To: m.FromUserName, ID: "reply:" + id, Action: "text",
+				Kind: store.TellCustomSend, To: m.FromUserName, ID: "reply:" + t.ID, Action: "text",
 				Payload: payload(wechat.CustomMessage{Text: &wechat.CustomText{Content: rule.Text}}),
 			})
 		}
@@ -124,13 +139,27 @@ func tellPush(m *wechat.PushMessage, rules []Reply) func(store.Conversation, sto
 	}
 }
 
-// pushID names a push to the outside. The Key of an event holds the sender's openid, so it is digested.
-func pushID(m *wechat.PushMessage) string {
+// pushID names a push to the outside: digested, because the Key of an event holds the sender's openid.
+func pushID(m *wechat.PushMessage) string { return "push:" + pushKey(m)[:32] }
+
+// pushKey is the Key of a push in a fixed length.
+func pushKey(m *wechat.PushMessage) string {
 	digest := sha256.Sum256([]byte(m.Key()))
-	return "push:" + hex.EncodeToString(digest[:12])
+	return hex.EncodeToString(digest[:])
 }
 
-// payload marshals one of the structs above, which cannot fail. Text stays readable: no <> for <>.
+// clip makes one field of a push fit for the store and for phones: UTF-8 without NUL, at most 4 KiB. WeChat's own
+// limits are lower; a push that exceeds them is still taken, for refusing it would only bring it back.
+func clip(s string) string {
+	const most = 4 << 10
+	s = strings.ReplaceAll(strings.ToValidUTF8(s, "\uFFFD"), "\x00", "")
+	if len(s) <= most {
+		return s
+	}
+	return strings.ToValidUTF8(s[:most], "")
+}
+
+// payload marshals one of the structs above, which cannot fail. Text stays readable: no \u003c for <.
 func payload(v any) json.RawMessage {
 	var text bytes.Buffer
 	enc := json.NewEncoder(&text)

@@ -137,7 +137,7 @@ func (j *Jobs) publishChain(ctx context.Context, c chain) {
 			continue
 		case errors.Is(err, hub.ErrClosed): // this node stops; another one, or the next start, takes the row
 		default:
-			j.postpone(ctx, row, err, grow(row.Attempts, roomRetryMax))
+			j.postpone(ctx, row, err, grow(row.Attempts-1, roomRetryMax))
 		}
 		break
 	}
@@ -169,7 +169,7 @@ func (j *Jobs) sendChain(ctx context.Context, c chain) {
 		case permanent(err):
 			j.bury(ctx, row, err)
 		default:
-			j.postpone(ctx, row, err, sendDelay(row.Attempts, err))
+			j.postpone(ctx, row, err, sendDelay(row.Attempts-1, err))
 			return
 		}
 	}
@@ -209,9 +209,10 @@ func permanent(err error) bool {
 	return false
 }
 
-// sendDelay is how long a message waits after err: as WeChat asks, and longer where calls are counted.
-func sendDelay(attempts int, err error) time.Duration {
-	delay := grow(attempts, sendRetryMax)
+// sendDelay is how long a message that failed before waits after err: as WeChat asks, and longer where
+// calls are counted.
+func sendDelay(failed int, err error) time.Duration {
+	delay := grow(failed, sendRetryMax)
 	var answer *wechat.Error
 	if errors.As(err, &answer) {
 		delay = max(delay, answer.RetryAfter)
@@ -225,11 +226,11 @@ func sendDelay(attempts int, err error) time.Duration {
 	return delay
 }
 
-// grow doubles a second with each attempt, up to limit, and takes away up to a half at random.
-func grow(attempts int, limit time.Duration) time.Duration {
+// grow doubles a second with each failure before, up to limit, and takes away up to a half at random.
+func grow(failed int, limit time.Duration) time.Duration {
 	d := limit
-	if attempts < 16 {
-		d = min(limit, time.Second<<max(attempts, 0))
+	if failed < 16 {
+		d = min(limit, time.Second<<max(failed, 0))
 	}
 	return d - rand.N(d/2)
 }
