@@ -164,12 +164,15 @@ func payKindOf(word string, status int) error {
 
 const maxMsg = 200 // runes of WeChat's own words in an error
 
+// queryInMsg is a URL's query, should WeChat or a proxy repeat ours.
+var queryInMsg = regexp.MustCompile(`\?[^\s?]*=\S*`)
+
 var requestIDInMsg = regexp.MustCompile(`[,;]?\s*rid:\s*([0-9A-Za-z-]{1,64})`)
 
 // words makes WeChat's own words fit for an error: secrets hidden, control characters gone, short. The
 // request id that it appends as "rid: …" comes back on its own.
 func words(msg string, hide []string) (clean, requestID string) {
-	msg = scrub(msg, hide)
+	msg = queryInMsg.ReplaceAllString(scrub(msg, hide), "?"+hidden)
 	if m := requestIDInMsg.FindStringSubmatch(msg); m != nil {
 		requestID = m[1]
 		msg = strings.Replace(msg, m[0], "", 1)

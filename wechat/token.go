@@ -24,10 +24,9 @@ const (
 	tokenSlack = 4 * time.Minute
 	// lockFor bounds how long a process that died while fetching keeps the others waiting.
 	lockFor = 2 * callTimeout
-	// lockPoll and lockWait: how often and how long we look for what another process fetches. After that
-	// we fetch too, which harms nobody: stable_token gives both of us the same token.
+	// lockPoll is how often we look for what another process fetches. After three quarters of a call's
+	// timeout we fetch too, which harms nobody: stable_token gives both of us the same token.
 	lockPoll = 60 * time.Millisecond
-	lockWait = 3 * time.Second
 	// insistPause keeps calls from fetching again and again while WeChat both gives and refuses one token.
 	insistPause = 10 * time.Second
 	// renewPause is how long an old but living token is used after its renewal failed.
@@ -58,7 +57,7 @@ func (c *Client) token(ctx context.Context, refused token) (token, error) {
 	}
 	for range 2 { // the second round, if somebody else's round brought only what we were refused
 		ch := c.fetches.DoChan("", func() (any, error) {
-			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), lockWait+c.timeout)
+			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*c.timeout)
 			defer cancel()
 			return c.renew(ctx, refused)
 		})
@@ -126,7 +125,7 @@ func (c *Client) renew(ctx context.Context, refused token) (token, error) {
 		return c.fetch(ctx, refused)
 	}
 	name := "access_token:" + c.appID
-	giveUp := time.Now().Add(lockWait)
+	giveUp := time.Now().Add(c.timeout * 3 / 4)
 	for {
 		if t, ok := c.load(ctx, name, refused); ok {
 			return t, nil
