@@ -1,0 +1,262 @@
+package store
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"time"
+)
+
+// A Telling is something a transaction wants said or done after its commit: a room message (Kind room),
+// mail to a user (Kind mail: stored in the same transaction, with its sequence), or a call of WeChat.
+type Telling struct {
+	Kind    TellingKind
+	To      string // the room, the user id, or the openid
+	ID      string // once per ID and To; required
+	Action  string
+	Payload json.RawMessage
+}
+
+type TellingKind string
+
+const (
+	TellRoom       TellingKind = "room"
+	TellMail       TellingKind = "mail"        // To is a user id; the outbox row only rings
+	TellCustomSend TellingKind = "custom_send" // customer-service message; To is an openid, Payload the message
+)
+
+// OutboxRow is a Telling that waits for the relay. The Payload of a mail's ring is empty: it is in the mailbox.
+type OutboxRow struct {
+	Seq int64
+	Telling
+	Attempts  int // this claim included
+	CreatedAt time.Time
+}
+
+// tell stores what is to be said. What was told before (same Kind, To and ID) is not told again.
+func (t *tx) tell(tellings []Telling) error {
+	for _, one := range tellings {
+		var in inputs
+		in.matches("Telling.Kind", string(one.Kind), kinds)
+		in.text("Telling.ID", one.ID, 1, maxName)
+		in.text("Telling.Action", one.Action, 0, maxName)
+		in.json("Telling.Payload", one.Payload)
+		switch one.Kind {
+		case TellMail:
+			in.matches("Telling.To", one.To, userIDs)
+		case TellRoom:
+			in.matches("Telling.To", one.To, roomNames)
+		default:
+			in.text("Telling.To", one.To, 1, maxName)
+		}
+		if in.err != nil {
+			return in.err
+		}
+		var err error
+		if one.Kind == TellMail {
+			_, err = t.addMail(one.To, Letter{ID: one.ID, Action: one.Action, Payload: one.Payload})
+		} else {
+			err = t.addOutbox(one)
+		}
+		if err != nil {
+			return fmt.Errorf("tell %s %s: %w", one.Kind, one.ID, err)
+		}
+	}
+	return nil
+}
+
+// addOutbox leaves due_at at 0, so that a clock that jumps back delays nothing.
+func (t *tx) addOutbox(one Telling) error {
+	n, err := t.exec(`INSERT INTO outbox (kind, recipient, id, action, payload, created_at) VALUES (?, ?, ?, ?, ?, ?)
+		ON CONFLICT (kind, recipient, id) DO NOTHING`,
+		one.Kind, one.To, one.ID, one.Action, []byte(one.Payload), stamp(t.now))
+	t.rang = t.rang || n > 0
+	return err
+}
+
+// A lane is what keeps its order in the outbox.
+type lane struct {
+	kind TellingKind
+	to   string
+}
+
+// ClaimOutbox leases up to n (1 to 512) due rows to owner, in Seq order. Rows of one (Kind, To) are never claimed past
+// an earlier one that still waits, so that their order holds. A lease that ran out is claimable by anybody; on SQLite,
+// leases end with their process.
+func (db *DB) ClaimOutbox(ctx context.Context, owner string, n int, lease time.Duration) ([]OutboxRow, error) {
+	var in inputs
+	in.text("owner", owner, 1, maxName)
+	in.number("n", int64(n), 1, maxList)
+	in.number("lease", int64(lease), int64(time.Millisecond), int64(24*time.Hour))
+	if in.err != nil {
+		return nil, fmt.Errorf("claim outbox: %w", in.err)
+	}
+	// The usual case, that nothing is due, costs no transaction.
+	idle := true
+	err := db.engine.read(ctx, false, func(t *tx) error {
+		seqs, err := t.claimable(1)
+		idle = len(seqs) == 0
+		return err
+	})
+	var rows []OutboxRow
+	if err == nil && !idle {
+		err = db.engine.write(ctx, func(t *tx) (err error) {
+			rows, err = t.claim(owner, n, lease)
+			return err
+		})
+	}
+	if err != nil {
+		return nil, fmt.Errorf("claim outbox: %w", err)
+	}
+	return rows, nil
+}
+
+func (t *tx) claim(owner string, n int, lease time.Duration) ([]OutboxRow, error) {
+	seqs, err := t.claimable(n)
+	if err == nil && t.pg {
+		seqs, err = t.lockClaimable(seqs)
+	}
+	if err != nil || len(seqs) == 0 {
+		return nil, err
+	}
+	var rows []OutboxRow
+	marks, args := list(seqs)
+	err = t.rows(func(scan func(...any) error) error {
+		var r OutboxRow
+		var created int64
+		err := scan(&r.Seq, &r.Kind, &r.To, &r.ID, &r.Action, (*[]byte)(&r.Payload), &r.Attempts, &created)
+		r.CreatedAt = moment(created)
+		rows = append(rows, r)
+		return err
+	}, `UPDATE outbox SET owner = ?, due_at = ?, attempts = attempts + 1 WHERE seq IN `+marks+`
+		RETURNING seq, kind, recipient, id, action, payload, attempts, created_at`,
+		append([]any{owner, stamp(t.now.Add(lease))}, args...)...)
+	slices.SortFunc(rows, func(a, b OutboxRow) int { return cmp.Compare(a.Seq, b.Seq) })
+	return rows, err
+}
+
+// claimable finds due rows that have nothing before them in their lane that is not due (deferred or leased).
+func (t *tx) claimable(n int) (seqs []int64, err error) {
+	now := stamp(t.now)
+	err = t.rows(func(scan func(...any) error) error {
+		var seq int64
+		err := scan(&seq)
+		seqs = append(seqs, seq)
+		return err
+	}, `SELECT seq FROM outbox o WHERE state = 0 AND due_at <= ? AND NOT EXISTS (
+			SELECT 1 FROM outbox e WHERE e.state = 0 AND e.kind = o.kind AND e.recipient = o.recipient
+			AND e.due_at > ? AND e.seq < o.seq)
+		ORDER BY seq LIMIT ?`, now, now, n)
+	return seqs, err
+}
+
+// lockClaimable keeps those of seqs that this node may have: it locks them without waiting, and where a row of a lane
+// is missed (another node is at it), the lane ends before it. So two nodes never work in one lane.
+func (t *tx) lockClaimable(seqs []int64) (kept []int64, err error) {
+	if len(seqs) == 0 {
+		return nil, nil
+	}
+	marks, args := list(seqs)
+	lanes := make(map[int64]lane)
+	if err := t.rows(func(scan func(...any) error) error {
+		var seq int64
+		var l lane
+		err := scan(&seq, &l.kind, &l.to)
+		lanes[seq] = l
+		return err
+	}, "SELECT seq, kind, recipient FROM outbox WHERE seq IN "+marks, args...); err != nil {
+		return nil, err
+	}
+	locked := make(map[int64]bool)
+	if err := t.rows(func(scan func(...any) error) error {
+		var seq int64
+		err := scan(&seq)
+		locked[seq] = true
+		return err
+	}, "SELECT seq FROM outbox WHERE seq IN "+marks+" AND state = 0 AND due_at <= ? ORDER BY seq FOR UPDATE SKIP LOCKED",
+		append(args, stamp(t.now))...); err != nil {
+		return nil, err
+	}
+	ended := make(map[lane]bool)
+	for _, seq := range seqs {
+		if l := lanes[seq]; !locked[seq] {
+			ended[l] = true
+		} else if !ended[l] {
+			kept = append(kept, seq)
+		}
+	}
+	return kept, nil
+}
+
+// SettleOutbox marks rows as done. A row whose lease went to somebody else is left to them.
+func (db *DB) SettleOutbox(ctx context.Context, owner string, seqs []int64) error {
+	if len(seqs) == 0 {
+		return nil
+	}
+	err := db.engine.write(ctx, func(t *tx) error {
+		for piece := range slices.Chunk(seqs, maxList) {
+			marks, args := list(piece)
+			if _, err := t.exec(`UPDATE outbox SET state = 1, owner = '', ended_at = ?, reason = ''
+				WHERE state = 0 AND owner = ? AND seq IN `+marks, append([]any{stamp(t.now), owner}, args...)...); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("settle %d outbox rows from %d on: %w", len(seqs), seqs[0], err)
+	}
+	return nil
+}
+
+// DeferOutbox gives a row back, due at a later time, with the reason why it failed (at most 500 bytes are kept).
+// A row whose lease went to somebody else is left to them.
+func (db *DB) DeferOutbox(ctx context.Context, owner string, seq int64, due time.Time, reason string) error {
+	err := db.engine.write(ctx, func(t *tx) error {
+		_, err := t.exec("UPDATE outbox SET owner = '', due_at = ?, reason = ? WHERE seq = ? AND state = 0 AND owner = ?",
+			stamp(due), cut(reason, maxReason), seq, owner)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("defer outbox row %d: %w", seq, err)
+	}
+	return nil
+}
+
+// BuryOutbox gives a row up: it stays, with its reason, for an admin to see. The rows behind it go on.
+func (db *DB) BuryOutbox(ctx context.Context, owner string, seq int64, reason string) error {
+	err := db.engine.write(ctx, func(t *tx) error {
+		_, err := t.exec(`UPDATE outbox SET state = 2, owner = '', ended_at = ?, reason = ?
+			WHERE seq = ? AND state = 0 AND owner = ?`, stamp(t.now), cut(reason, maxReason), seq, owner)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("bury outbox row %d: %w", seq, err)
+	}
+	return nil
+}
+
+// OutboxStats are the relay's figures.
+type OutboxStats struct {
+	Waiting, Dead int
+	Oldest        time.Time // of those waiting; zero: none
+}
+
+func (db *DB) OutboxStats(ctx context.Context) (OutboxStats, error) {
+	var s OutboxStats
+	var oldest int64
+	err := db.engine.read(ctx, true, func(t *tx) error {
+		if err := t.row([]any{&s.Waiting, &oldest},
+			"SELECT COUNT(*), COALESCE(MIN(created_at), 0) FROM outbox WHERE state = 0"); err != nil {
+			return err
+		}
+		return t.row([]any{&s.Dead}, "SELECT COUNT(*) FROM outbox WHERE state = 2")
+	})
+	if err != nil {
+		return OutboxStats{}, fmt.Errorf("outbox stats: %w", err)
+	}
+	s.Oldest = moment(oldest)
+	return s, nil
+}

@@ -1,0 +1,93 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/stdlib"
+)
+
+const (
+	postgresConns = 24 // of this node; PostgreSQL admits 100 unless told otherwise
+	writeTries    = 5  // of a transaction that PostgreSQL gave up for a deadlock
+)
+
+// postgres runs each transaction on a connection of its own, in READ COMMITTED with the rows locked that it changes.
+type postgres struct {
+	db   *sql.DB
+	now  func() time.Time
+	wake func()
+}
+
+func openPostgres(ctx context.Context, url string, now func() time.Time, wake func()) (*postgres, error) {
+	config, err := pgx.ParseConfig(url)
+	if err != nil {
+		return nil, errors.New("the URL cannot be read; it should look like postgres://user:password@host:5432/name") // not err: it may show the password
+	}
+	config.RuntimeParams["synchronous_commit"] = "on" // accepted is stored
+	if config.ConnectTimeout == 0 {
+		config.ConnectTimeout = 5 * time.Second
+	}
+	db := stdlib.OpenDB(*config)
+	db.SetMaxOpenConns(postgresConns)
+	db.SetMaxIdleConns(postgresConns)
+	db.SetConnMaxIdleTime(5 * time.Minute)
+	if err := migrate(ctx, db, "postgres"); err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
+	return &postgres{db: db, now: now, wake: wake}, nil
+}
+
+func (p *postgres) close() error { return p.db.Close() }
+
+func (p *postgres) read(ctx context.Context, snapshot bool, fn func(*tx) error) error {
+	t := &tx{ctx: ctx, on: p.db, pg: true, now: p.now()}
+	if !snapshot {
+		return fn(t)
+	}
+	sqlTx, err := p.db.BeginTx(ctx, &sql.TxOptions{ReadOnly: true, Isolation: sql.LevelRepeatableRead})
+	if err != nil {
+		return err
+	}
+	defer sqlTx.Rollback()
+	t.on = sqlTx
+	return fn(t)
+}
+
+func (p *postgres) write(ctx context.Context, fn func(*tx) error) error {
+	for try := 1; ; try++ {
+		rang, err := p.try(ctx, fn)
+		if err == nil {
+			if rang {
+				p.wake()
+			}
+			return nil
+		}
+		var pg *pgconn.PgError
+		deadlock := errors.As(err, &pg) && (pg.Code == "40P01" || pg.Code == "40001")
+		if !deadlock || try == writeTries {
+			return err
+		}
+	}
+}
+
+func (p *postgres) try(ctx context.Context, fn func(*tx) error) (rang bool, err error) {
+	sqlTx, err := p.db.BeginTx(ctx, nil)
+	if err != nil {
+		return false, err
+	}
+	defer sqlTx.Rollback() // without effect after Commit
+	t := &tx{ctx: ctx, on: sqlTx, pg: true, lock: " FOR UPDATE", now: p.now()}
+	if err := fn(t); err != nil {
+		return false, err
+	}
+	if err := sqlTx.Commit(); err != nil {
+		return false, fmt.Errorf("commit: %w", err)
+	}
+	return t.rang, nil
+}

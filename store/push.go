@@ -1,0 +1,81 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"time"
+)
+
+// A Push is one verified message or event of WeChat's message push.
+type Push struct {
+	Key    string // what makes it the same push again (MsgId, or sender + time + event + discriminator); once per AppID
+	AppID  string
+	OpenID string
+	Talk   *Talk                                  // set: a line of the conversation with this user
+	Answer []byte                                 // what we answer; a repeat gets the first one's
+	Tell   func(c Conversation, u User) []Telling // called inside the transaction; may be nil; may be called again
+}
+
+// RecordPush stores p with its effects in one transaction, once per Key. It returns the answer that the
+// first one got, and whether this was the first. The user and the conversation are made when they are new;
+// without an OpenID there is neither, and Tell gets empty ones.
+func (db *DB) RecordPush(ctx context.Context, p Push) (answer []byte, first bool, err error) {
+	var in inputs
+	in.text("Key", p.Key, 1, 4*maxName)
+	in.text("AppID", p.AppID, 1, maxName)
+	in.text("OpenID", p.OpenID, 0, maxName)
+	in.bytes("Answer", p.Answer, maxRaw)
+	if p.Talk != nil {
+		p.Talk.check(&in)
+		if p.OpenID == "" {
+			in.fault("OpenID", "is missing")
+		}
+	}
+	if in.err != nil {
+		return nil, false, fmt.Errorf("record push: %w", in.err)
+	}
+	err = db.engine.write(ctx, func(t *tx) error {
+		n, err := t.exec("INSERT INTO pushes (app_id, push, answer, at) VALUES (?, ?, ?, ?) ON CONFLICT (app_id, push) DO NOTHING",
+			p.AppID, p.Key, p.Answer, stamp(t.now))
+		if err != nil {
+			return err
+		}
+		if first = n > 0; !first {
+			answer = nil
+			return t.row([]any{&answer}, "SELECT answer FROM pushes WHERE app_id = ? AND push = ?", p.AppID, p.Key)
+		}
+		answer = p.Answer
+		return t.effects(p)
+	})
+	if err != nil {
+		return nil, false, fmt.Errorf("record push: %w", err) // its key may hold an openid
+	}
+	return answer, first, nil
+}
+
+// effects are what the first push of a key does.
+func (t *tx) effects(p Push) error {
+	var u User
+	var c Conversation
+	if p.OpenID != "" {
+		var err error
+		if u, err = t.ensureUser(p.AppID, p.OpenID); err != nil {
+			return err
+		}
+		if c, err = t.ensureConversation(u.ID); err != nil {
+			return err
+		}
+	}
+	if p.Talk != nil {
+		if _, err := t.addTalk(&c, *p.Talk); err != nil {
+			return err
+		}
+	}
+	if p.Tell == nil {
+		return nil
+	}
+	return t.tell(p.Tell(c, u))
+}
+
+// pushesKept is how long a push's key is remembered. WeChat repeats a message three times within about a minute.
+const pushesKept = 7 * 24 * time.Hour

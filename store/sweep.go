@@ -1,0 +1,51 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"time"
+)
+
+const (
+	settledKept   = 24 * time.Hour      // a telling of the same id stays one for this long
+	ackedMailKept = 7 * 24 * time.Hour  // acknowledged letters stay for a user's other devices
+	mailKept      = 30 * 24 * time.Hour // so long a phone may be off
+	sweepBatch    = 500                 // rows of one transaction, so that nobody waits long behind it
+)
+
+// Sweep deletes what has outlived its use: dead revocations, settled outbox rows, old push keys, acknowledged
+// or aged mail, broadcast keys older than a day. It works in small transactions; a repeat goes on where one ended.
+func (db *DB) Sweep(ctx context.Context) error {
+	now := db.now()
+	before := func(d time.Duration) int64 { return stamp(now.Add(-d)) }
+	for _, s := range []struct {
+		what, query string
+		args        []any
+	}{
+		{"revocations", `DELETE FROM revocations WHERE token_id IN (
+			SELECT token_id FROM revocations WHERE expires_at <= ? LIMIT ?)`, []any{before(0)}},
+		{"outbox", `DELETE FROM outbox WHERE seq IN (
+			SELECT seq FROM outbox WHERE state = 1 AND ended_at <= ? LIMIT ?)`, []any{before(settledKept)}},
+		{"pushes", `DELETE FROM pushes WHERE (app_id, push) IN (
+			SELECT app_id, push FROM pushes WHERE at <= ? LIMIT ?)`, []any{before(pushesKept)}},
+		{"broadcasts", `DELETE FROM broadcasts WHERE id IN (
+			SELECT id FROM broadcasts WHERE at <= ? LIMIT ?)`, []any{before(broadcastsKept)}},
+		// stored_at and acked both grow with seq: what goes is the beginning of a mailbox, never a piece from within.
+		{"aged mail", `DELETE FROM letters WHERE (user_id, seq) IN (
+			SELECT user_id, seq FROM letters WHERE stored_at <= ? ORDER BY stored_at, user_id, seq LIMIT ?)`, []any{before(mailKept)}},
+		{"acknowledged mail", `DELETE FROM letters WHERE (user_id, seq) IN (
+			SELECT l.user_id, l.seq FROM letters l JOIN mailboxes m ON m.user_id = l.user_id
+			WHERE l.stored_at <= ? AND l.seq <= m.acked ORDER BY l.stored_at, l.user_id, l.seq LIMIT ?)`, []any{before(ackedMailKept)}},
+	} {
+		for n := int64(sweepBatch); n == sweepBatch; {
+			err := db.engine.write(ctx, func(t *tx) (err error) {
+				n, err = t.exec(s.query, append(s.args, sweepBatch)...)
+				return err
+			})
+			if err != nil {
+				return fmt.Errorf("sweep %s: %w", s.what, err)
+			}
+		}
+	}
+	return nil
+}
