@@ -1,0 +1,114 @@
+package sim
+
+import (
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"unicode/utf8"
+)
+
+func FuzzParseAuthorization(f *testing.F) {
+	f.Add(authScheme + ` mchid="1900000109",nonce_str="a",timestamp="1",serial_no="5",signature="AAAA"`)
+	f.Add(authScheme + ` signature="",mchid="1"`)
+	f.Add("Bearer x")
+	f.Fuzz(func(t *testing.T, header string) {
+		a, err := parseAuthorization(header)
+		if err == nil && (a.mchid == "" || a.nonce == "" || a.timestamp == "" || a.serial == "" || a.signature == "") {
+			t.Errorf("incomplete: %+v", a)
+		}
+	})
+}
+
+func FuzzReadPrepay(f *testing.F) {
+	f.Add(`{"appid":"wx","mchid":"1","description":"d","out_trade_no":"T0000001","notify_url":"https://a/b","amount":{"total":1},"payer":{"openid":"o"}}`)
+	f.Add(`{"amount":{"total":1e2}}`)
+	f.Add(`[`)
+	s, err := New(Options{Credentials: credentials(), Now: newClock().Now})
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Cleanup(s.Close)
+	f.Fuzz(func(t *testing.T, body string) {
+		p, e := s.readPrepay([]byte(body))
+		if e == nil && (p.total < 1 || !outTradeNoShape.MatchString(p.outTradeNo) || badNotifyURL(p.notifyURL) != "" || p.openid == "") {
+			t.Errorf("accepted %+v", p)
+		}
+		if e != nil && (e.status != 400 || e.code == "" || e.message == "") {
+			t.Errorf("refused with %+v", e)
+		}
+	})
+}
+
+func FuzzParseCustomMessage(f *testing.F) {
+	f.Add(textTo("o", "你好"))
+	f.Add(`{"touser":"o","msgtype":"text","text":{"content":"\u4f60"}}`)
+	f.Fuzz(func(t *testing.T, body string) {
+		to, m, e := parseCustomMessage([]byte(body))
+		if e == nil && (to == "" || m.Content == "" || len(m.Content) > maxTextBytes || !utf8.ValidString(m.Content)) {
+			t.Errorf("accepted %q %+v", to, m)
+		}
+	})
+}
+
+func FuzzReadReply(f *testing.F) {
+	s, err := New(Options{Credentials: credentials(), Now: newClock().Now})
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Cleanup(s.Close)
+	f.Add("success", true, true)
+	f.Add("<xml><ToUserName>o</ToUserName><MsgType>text</MsgType></xml>", true, false)
+	f.Add(`{"Encrypt":"AAAA","MsgSignature":"a","TimeStamp":1,"Nonce":"n"}`, false, true)
+	f.Add("<!DOCTYPE x><xml/>", true, false)
+	f.Fuzz(func(t *testing.T, body string, asXML, safe bool) {
+		form := pushForm{mode: modePlain, format: formatJSON}
+		if asXML {
+			form.format = formatXML
+		}
+		if safe {
+			form.mode = modeSafe
+		}
+		rep, err := s.readReply([]byte(body), "o", form)
+		if err == nil && safe && rep.Type != "" && rep.opened == "" {
+			t.Errorf("unsealed reply accepted: %+v", rep)
+		}
+	})
+}
+
+func FuzzPushBoxOpen(f *testing.F) {
+	box, err := newPushBox(credentials().PushAESKey, "wx1")
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(box.seal("0123456789abcdef", []byte("hello")))
+	f.Add("")
+	f.Add("AAAA")
+	f.Fuzz(func(t *testing.T, sealed string) { box.open(sealed) })
+}
+
+// Whatever arrives at the control side is answered with JSON and never with a 5xx.
+func FuzzControl(f *testing.F) {
+	s, err := New(Options{Credentials: credentials(), Now: newClock().Now})
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Cleanup(s.Close)
+	f.Add("/sim/login", `{"user":"alice"}`)
+	f.Add("/sim/pay", `{"user":"alice","timeStamp":"1","package":"prepay_id=x"}`)
+	f.Add("/sim/trigger", `{"event":"pay"}`)
+	f.Fuzz(func(t *testing.T, path, body string) {
+		switch path {
+		case "/sim/login", "/sim/pay", "/sim/trigger", "/sim/message":
+		default:
+			path = "/sim/login"
+		}
+		if strings.Contains(body, "http") {
+			return // nothing leaves this test
+		}
+		rec := httptest.NewRecorder()
+		s.ServeHTTP(rec, httptest.NewRequest("POST", path, strings.NewReader(body)))
+		if rec.Code >= 500 || !strings.HasPrefix(rec.Body.String(), "{") {
+			t.Errorf("%d %s", rec.Code, rec.Body)
+		}
+	})
+}
