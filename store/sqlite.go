@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -245,13 +246,11 @@ func (s *sqlite) batch(first *job) {
 	if err != nil {
 		s.dropConn()
 	}
-	rang := false
-	for _, j := range ran {
-		rang = rang || j.rang
-		j.end(err)
-	}
-	if rang && err == nil {
+	if err == nil && slices.ContainsFunc(ran, func(j *job) bool { return j.rang }) {
 		s.wake()
+	}
+	for _, j := range ran {
+		j.end(err)
 	}
 }
 

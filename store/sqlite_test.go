@@ -3,6 +3,7 @@ package store
 import (
 	"bufio"
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"io"
@@ -300,3 +301,6 @@ func TestSQLite_killed(t *testing.T) {
 	}
 	t.Logf("%d orders acknowledged", len(acknowledged))
 }
+
+// openSQLiteRaw opens the file as another program would.
+func openSQLiteRaw(path string) (*sql.DB, error) { return sql.Open("sqlite", path) }
