@@ -1,0 +1,214 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// play runs the program against h and returns its exit status and results.
+func play(t *testing.T, h *fakeHub, flags ...string) (int, []result, string) {
+	t.Helper()
+	var out, errOut bytes.Buffer
+	args := append([]string{
+		"-url", h.http.URL, "-token-key", "k1:" + fakeSecret, "-api-key", fakeAPIKey,
+		"-clients", "8", "-messages", "30", "-rate", "300", "-ramp", "2000", "-settle", "400ms", "-seed", "7", "-json",
+	}, flags...)
+	code := run(t.Context(), args, &out, &errOut)
+	var results []result
+	if code != exitUsage {
+		if err := json.Unmarshal(out.Bytes(), &results); err != nil {
+			t.Fatalf("%v in %s", err, out.String())
+		}
+	}
+	return code, results, errOut.String()
+}
+
+func TestRun_honestHub(t *testing.T) {
+	for _, scenario := range []string{scenarioFanout, scenarioRecover} {
+		code, got, log := play(t, newFakeHub(t), "-scenario", scenario, "-drop", "0.5", "-away", "60ms", "-expect", "p99<5s")
+		if code != exitOK {
+			t.Fatalf("%s: exit %d: %+v %s", scenario, code, got, log)
+		}
+		if r := got[0]; r.Received != 8*30 || r.Missing+r.Repeated+r.Reordered+r.Altered+r.Gaps != 0 {
+			t.Errorf("%s: %+v", scenario, r)
+		}
+	}
+}
+
+func TestRun_dropsComeBack(t *testing.T) {
+	code, got, log := play(t, newFakeHub(t), "-drop", "1", "-away", "80ms", "-rate", "100")
+	if code != exitOK {
+		t.Fatalf("exit %d: %+v %s", code, got, log)
+	}
+	if r := got[0]; r.Scenario != scenarioRecover || r.Drops != 8 || r.Recovered == 0 {
+		t.Errorf("nobody was away: %+v", r)
+	}
+}
+
+// Each broken promise must be noticed by the figure that is named after it.
+func TestRun_brokenHub(t *testing.T) {
+	third := func(client, offset int) bool { return client == 3 && offset%10 == 5 }
+	tests := map[string]struct {
+		fault  func(*fakeHub)
+		flags  []string
+		figure string
+		atMost float64
+	}{
+		"loses":              {func(h *fakeHub) { h.lose = third }, nil, "missing", 3},
+		"loses, seen as gap": {func(h *fakeHub) { h.lose = third }, nil, "gaps", 3},
+		"loses the last":     {func(h *fakeHub) { h.lose = func(c, o int) bool { return c == 1 && o == 30 } }, nil, "missing", 1},
+		"repeats":            {func(h *fakeHub) { h.repeat = third }, nil, "repeated", 3},
+		"repeats the last":   {func(h *fakeHub) { h.repeat = func(c, o int) bool { return c == 1 && o == 30 } }, nil, "repeated", 1},
+		"reorders":           {func(h *fakeHub) { h.swap = third }, nil, "reordered", 3},
+		"changes payloads":   {func(h *fakeHub) { h.garble = third }, nil, "altered", 3},
+		"misplaces":          {func(h *fakeHub) { h.misplace = func(c, o int) bool { return c == 2 && o == 30 } }, nil, "altered", 1},
+		"forgets who was away": {func(h *fakeHub) { h.forget = true },
+			[]string{"-drop", "1", "-away", "80ms", "-rate", "100"}, "missing", 240},
+		"delays":             {func(h *fakeHub) { h.delay = 60 * time.Millisecond }, []string{"-expect", "p50<50ms"}, "p50", 5000},
+		"stalls publishers":  {func(h *fakeHub) { h.stall = 60 * time.Millisecond }, []string{"-expect", "p50<50ms"}, "p50", 5000},
+		"refuses a publish":  {func(h *fakeHub) { h.refuse = func(o int) bool { return o == 9 } }, nil, "refused", 1},
+		"closes for good":    {func(h *fakeHub) { h.closeCode = 4503 }, nil, "failed", 1},
+		"closes for a while": {func(h *fakeHub) { h.closeCode = 4413 }, []string{"-expect", "closed=0"}, "closed", 1},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			h := newFakeHub(t)
+			tt.fault(h)
+			code, got, log := play(t, h, tt.flags...)
+			if code != exitFailed {
+				t.Fatalf("exit %d: %+v %s", code, got, log)
+			}
+			value, _ := got[0].figure(tt.figure)
+			if value <= 0 || value > tt.atMost {
+				t.Errorf("%s = %v: %+v", tt.figure, value, got[0])
+			}
+			if !slices.ContainsFunc(got[0].Unmet, func(u string) bool { return strings.HasPrefix(u, tt.figure) }) {
+				t.Errorf("the verdict does not name %s: %v", tt.figure, got[0].Unmet)
+			}
+		})
+	}
+}
+
+// A hub that closes with a code below 4500 gets its client back, with nothing missing.
+func TestRun_closedClientRecovers(t *testing.T) {
+	h := newFakeHub(t)
+	h.closeCode = 1012
+	code, got, log := play(t, h)
+	if code != exitOK || got[0].Closed[1012] != 1 || got[0].Missing != 0 {
+		t.Errorf("exit %d: %+v %s", code, got, log)
+	}
+}
+
+func TestRun_pay(t *testing.T) {
+	h := newFakeHub(t)
+	code, got, log := play(t, h, "-sim", h.http.URL, "-token-key", "", "-scenario", "pay")
+	if code != exitOK || got[0].Received != 8*30 {
+		t.Fatalf("exit %d: %+v %s", code, got, log)
+	}
+	for letters, figure := range map[int]string{0: "missing", 2: "repeated"} {
+		h := newFakeHub(t)
+		h.letters = letters
+		code, got, log := play(t, h, "-sim", h.http.URL, "-token-key", "", "-scenario", "pay")
+		if value, _ := got[0].figure(figure); code != exitFailed || value != 30 {
+			t.Errorf("%d letters: exit %d: %+v %s", letters, code, got, log)
+		}
+	}
+}
+
+func TestRun_seedRepeatsTheDrops(t *testing.T) {
+	var drops []int
+	for range 2 {
+		_, got, _ := play(t, newFakeHub(t), "-drop", "0.5", "-away", "50ms")
+		drops = append(drops, got[0].Drops)
+	}
+	if drops[0] != 4 || drops[1] != 4 {
+		t.Errorf("drops %v, want 4 of 8 both times", drops)
+	}
+}
+
+func TestRun_refusedTokens(t *testing.T) {
+	code, got, log := play(t, newFakeHub(t), "-token-key", "k2:"+fakeSecret, "-clients", "2", "-messages", "1")
+	if code != exitFailed || got[0].Failed != 2 || len(got[0].Notes) == 0 || !strings.Contains(got[0].Notes[0], "401") {
+		t.Errorf("exit %d: %+v %s", code, got, log)
+	}
+}
+
+func TestRun_usage(t *testing.T) {
+	tests := map[string][]string{
+		"-api-key":        {"-token-key", "k1:" + fakeSecret, "-api-key", ""},
+		"-token-key":      {"-api-key", "k", "-token-key", "k1:short"},
+		"get tokens":      {"-api-key", "k"},
+		"there are":       {"-api-key", "k", "-token-key", "k1:" + fakeSecret, "-expect", "p98<1s"},
+		"not a time":      {"-api-key", "k", "-token-key", "k1:" + fakeSecret, "-expect", "p99<1"},
+		"needs -sim":      {"-api-key", "k", "-token-key", "k1:" + fakeSecret, "-scenario", "pay"},
+		"fanout, recover": {"-api-key", "k", "-token-key", "k1:" + fakeSecret, "-scenario", "storm"},
+		"only flags":      {"-api-key", "k", "fanout"},
+		"http(s) URL":     {"-api-key", "k", "-token-key", "k1:" + fakeSecret, "-url", "localhost:8080"},
+	}
+	for want, args := range tests {
+		var out, errOut bytes.Buffer
+		if code := run(t.Context(), args, &out, &errOut); code != exitUsage || !strings.Contains(errOut.String(), want) {
+			t.Errorf("%v: exit %d, %q lacks %q", args, code, errOut.String(), want)
+		}
+	}
+}
+
+func TestReport_table(t *testing.T) {
+	r := result{Scenario: "recover", Clients: 200, Sent: 100, Received: 19999, Missing: 1, Drops: 20, Recovered: 44, P50: 4, P99: 31.2, Max: 120}
+	o := options{seed: 7}
+	o.expect, _ = parseExpectations("p99<200ms,missing=0")
+	r.judge(o.expect)
+	var out bytes.Buffer
+	if err := report(&out, o, []result{r}); err != nil {
+		t.Fatal(err)
+	}
+	want := `✗ recover: expected missing=0 (found 1)
+✓ recover: p99<200
+scenario  clients  sent  received  missing  repeated  reordered  drops  recovered  p50   p99    max     verdict
+recover   200      100   19999     1        0         0          20     44         4 ms  31 ms  120 ms  FAILED
+seed 7
+`
+	if out.String() != want {
+		t.Errorf("got\n%s\nwant\n%s", out.String(), want)
+	}
+}
+
+func FuzzParseExpectations(f *testing.F) {
+	for _, s := range []string{"p99<200ms,missing=0", "max>=1s", "p50<=,", "=1", "missing==3"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		list, err := parseExpectations(text)
+		if err != nil {
+			return
+		}
+		for _, e := range list {
+			if _, known := (&result{}).figure(e.name); !known {
+				t.Errorf("%q gave the unknown figure %q", text, e.name)
+			}
+		}
+	})
+}
+
+func FuzzDecode(f *testing.F) {
+	b := newBroadcasts(4)
+	f.Add([]byte(`{"meta":{"room":"notice","epoch":"e","offset":3},"data":{"action":"loadtest","payload":` + string(b.payload(2)) + `}}`))
+	f.Add([]byte(`{"ping":1}`))
+	f.Add([]byte(`{"reply":"x","meta":[]}`))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		l := newLedger(10, 10)
+		l.recognise = b.recogniser(10)
+		if got, err := l.decode(text); err == nil && got.n >= 10 {
+			t.Errorf("message %d of 10", got.n)
+		}
+	})
+}
