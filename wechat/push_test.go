@@ -296,6 +296,7 @@ func TestOpen_badBodies(t *testing.T) {
 		"XML crossed":              "<xml><a><b></a></b></xml>",
 		"XML too deep":             "<xml>" + from + nest(8, "<a>", "</a>") + "</xml>",
 		"XML very deep":            "<xml>" + nest(9000, "<a>", "</a>") + "</xml>",
+		"XML of crumbs":            "<xml>" + from + "<b>" + strings.Repeat("<a/>", 15000) + "</b></xml>",
 		"XML bad UTF-8":            strings.Replace(textXML, "你", "\xff", 1),
 		"XML NUL":                  strings.Replace(textXML, "你", "\x00", 1),
 		"XML no sender":            "<xml><MsgType>text</MsgType></xml>",

@@ -13,6 +13,9 @@ import (
 const (
 	maxBody  = 64 << 10 // bytes of a push or notify
 	maxDepth = 8        // of nested objects, lists or elements
+	// maxElements bounds the work for an XML body whose signature cannot be checked before it is read (a
+	// sealed one). Pushes have some ten elements, the longest with lists not a hundred.
+	maxElements = 1000
 )
 
 // parseJSON reads one object strictly: valid UTF-8, no name twice in an object, at most maxDepth deep,
@@ -86,6 +89,7 @@ func parseXML(b []byte) (map[string]any, error) {
 	}
 	d := xml.NewDecoder(bytes.NewReader(b))
 	var root map[string]any
+	left := maxElements
 	for first := true; ; first = false {
 		t, err := d.Token()
 		if err == io.EOF && root != nil {
@@ -107,7 +111,7 @@ func parseXML(b []byte) (map[string]any, error) {
 			if root != nil || t.Name.Local != "xml" || t.Name.Space != "" {
 				return nil, refuse(ErrMalformed, "not one <xml> root")
 			}
-			v, err := xmlElement(d, 1)
+			v, err := xmlElement(d, 1, &left)
 			if err != nil {
 				return nil, err
 			}
@@ -126,10 +130,13 @@ func parseXML(b []byte) (map[string]any, error) {
 	}
 }
 
-// xmlElement reads what is inside an element at that depth, up to its end.
-func xmlElement(d *xml.Decoder, depth int) (any, error) {
+// xmlElement reads what is inside an element at that depth, up to its end. It counts left down.
+func xmlElement(d *xml.Decoder, depth int, left *int) (any, error) {
 	if depth > maxDepth {
 		return nil, refuse(ErrMalformed, "nested too deep")
+	}
+	if *left--; *left < 0 {
+		return nil, refuse(ErrMalformed, "too many elements")
 	}
 	var text strings.Builder
 	var m map[string]any
@@ -145,7 +152,7 @@ func xmlElement(d *xml.Decoder, depth int) (any, error) {
 			if t.Name.Space != "" {
 				return nil, refuse(ErrMalformed, "an XML namespace")
 			}
-			v, err := xmlElement(d, depth+1)
+			v, err := xmlElement(d, depth+1, left)
 			if err != nil {
 				return nil, err
 			}
