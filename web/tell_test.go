@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"wxhub/store"
 	"wxhub/wechat"
@@ -114,4 +116,20 @@ func TestFittingReply(t *testing.T) {
 	if got, ok := fittingReply(rules, &wechat.PushMessage{MsgType: "event", Event: "user_enter_tempsession"}); ok {
 		t.Errorf("an event is answered %q", got.Text)
 	}
+}
+
+func FuzzMask(f *testing.F) {
+	for _, name := range []string{"张三", "", "\u202Eevil", "🏳️‍🌈", "<b>"} {
+		f.Add(name)
+	}
+	f.Fuzz(func(t *testing.T, name string) {
+		masked := mask(name)
+		first, ok := strings.CutSuffix(masked, "**")
+		if r := []rune(first); !ok || len(r) != 1 || !unicode.IsPrint(r[0]) || unicode.IsSpace(r[0]) {
+			t.Errorf("mask(%q) = %q", name, masked)
+		}
+		if clipped := clip(name); !utf8.ValidString(clipped) || strings.ContainsRune(clipped, 0) || len(clipped) > 4<<10 {
+			t.Errorf("clip(%q) = %q", name, clipped)
+		}
+	})
 }
