@@ -184,14 +184,22 @@ func TestAccessToken_refused(t *testing.T) {
 }
 
 func TestAccessToken_callerLeaves(t *testing.T) {
-	p := &platform{delay: 50 * time.Millisecond}
-	c := newTestClient(t, p.ServeHTTP)
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
-	defer cancel()
-	if _, err := c.AccessToken(ctx); !errors.Is(err, context.DeadlineExceeded) {
+	p, gate, arrived := &platform{}, make(chan struct{}), make(chan struct{}, 1)
+	c := newTestClient(t, func(w http.ResponseWriter, r *http.Request) {
+		arrived <- struct{}{}
+		<-gate
+		p.ServeHTTP(w, r)
+	})
+	ctx, cancel := context.WithCancel(t.Context())
+	left := make(chan error)
+	go func() { _, err := c.AccessToken(ctx); left <- err }()
+	<-arrived
+	cancel()
+	if err := <-left; !errors.Is(err, context.Canceled) {
 		t.Error(err)
 	}
-	if _, err := c.AccessToken(t.Context()); err != nil { // joins the fetch that goes on
+	close(gate)
+	if _, err := c.AccessToken(t.Context()); err != nil { // the fetch went on
 		t.Error(err)
 	}
 	if fetches, _ := p.count(); fetches != 1 {
@@ -341,7 +349,7 @@ func TestAccessToken_storeInTrouble(t *testing.T) {
 			t.Parallel()
 			p := &platform{}
 			c := newTestClient(t, p.ServeHTTP, func(o *Options) { o.Tokens = shared })
-			c.timeout = 400 * time.Millisecond
+			c.timeout = time.Second
 			if tok, err := c.AccessToken(t.Context()); err != nil || tok != "canary-token-1" {
 				t.Error(err)
 			}
