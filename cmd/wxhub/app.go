@@ -1,0 +1,298 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+	"golang.org/x/sync/errgroup"
+
+	"wxhub/hub"
+	"wxhub/store"
+	"wxhub/web"
+	"wxhub/web/jobs"
+	"wxhub/wechat"
+)
+
+// An app is one node: everything that serve and demo run, built in the order in which it leans on
+// what stands before it, and stopped in reverse.
+type app struct {
+	log     *slog.Logger
+	streams string // file that keeps the rooms' streams over a clean stop; empty: none
+	drain   time.Duration
+
+	db     *store.DB
+	broker *hub.MemoryBroker
+	hub    *hub.Hub
+	web    *web.Server
+	jobs   *jobs.Jobs
+	http   *http.Server
+	extra  *http.ServeMux // the demo's own paths, before web's; nil: none
+}
+
+// newApp checks every setting, then builds. demo is nil in production.
+func newApp(ctx context.Context, s *Settings, log *slog.Logger, demo *web.Demo) (a *app, err error) {
+	c := &check{s: s}
+	keys := c.jwtKeys()
+	ttl := c.duration("TOKEN_TTL", time.Minute, 30*24*time.Hour)
+	heartbeat := c.duration("HEARTBEAT", time.Second, 10*time.Minute)
+	opts := web.Options{
+		AppID: s.get("WECHAT_APPID"), MchID: s.get("PAY_MCHID"),
+		PublicURL: c.url("PUBLIC_URL"),
+		AdminUser: s.get("ADMIN_USER"), AdminPassword: s.get("ADMIN_PASSWORD"),
+		APIKeys:        c.apiKeys(),
+		TrustedProxies: c.networks("TRUSTED_PROXIES"),
+		AllowedOrigins: commaList(s.get("ALLOWED_ORIGINS")),
+		Limits: web.Limits{
+			Address: c.rate("LIMIT_ADDRESS"), User: c.rate("LIMIT_USER"),
+			Handshakes: c.rate("LIMIT_HANDSHAKES"), AdminLogin: web.Rate{PerSecond: 5.0 / 60, Burst: 5},
+		},
+		Always200: c.boolean("ALWAYS_200"),
+		Products:  s.Products, Replies: s.Replies,
+		Demo: demo, Version: version(), Logger: log,
+	}
+	a = &app{log: log, drain: c.duration("DRAIN", 0, 10*time.Minute)}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, a.closeStore())
+		}
+	}()
+	platform := c.platform(&opts, log)
+	if err := errors.Join(c.errs...); err != nil {
+		return nil, fmt.Errorf("the settings are not right:\n%w", err)
+	}
+
+	if err := os.MkdirAll(s.get("DATA"), 0o700); err != nil {
+		return nil, fmt.Errorf("data folder: %w", err)
+	}
+	seal, err := sealKeys(keys)
+	if err != nil {
+		return nil, err
+	}
+	if a.db, err = store.Open(ctx, store.Options{URL: s.databaseURL(), Keys: seal, Logger: log}); err != nil {
+		return nil, err
+	}
+	if opts.Tokens, err = web.NewTokens(keys, ttl, a.db); err != nil {
+		return nil, err
+	}
+	a.streams = filepath.Join(s.get("DATA"), "rooms.stream")
+	if a.broker, err = restoreBroker(a.streams, log); err != nil {
+		return nil, err
+	}
+	rules := hub.DefaultRules()
+	if demo != nil {
+		rules = demoRules(rules)
+	}
+	if a.hub, err = hub.New(hub.Options{
+		Broker: a.broker, Mail: web.Mailbox(a.db), Rules: rules, Heartbeat: heartbeat,
+		Authenticate: opts.Tokens.Check, Logger: log,
+	}); err != nil {
+		return nil, err
+	}
+	if err := platform(a.db, &opts); err != nil {
+		return nil, err
+	}
+	opts.Hub, opts.Store = a.hub, a.db
+	if a.web, err = web.New(opts); err != nil {
+		return nil, err
+	}
+	a.jobs = jobs.New(jobs.Options{
+		Hub: a.hub, Store: a.db, WeChat: opts.WeChat, Node: uuid.NewString(), Logger: log, BeforeRelay: beforeRelay,
+	})
+	if len(s.ignored) > 0 {
+		log.Warn("settings without effect in this version", "variables", strings.Join(s.ignored, " "))
+	}
+	return a, nil
+}
+
+// platform checks WeChat's settings at once and returns the step that builds its clients when the store stands.
+func (c *check) platform(opts *web.Options, log *slog.Logger) func(*store.DB, *web.Options) error {
+	s := c.s
+	login := c.together("WECHAT_APPID", "WECHAT_SECRET")
+	apiURL, payURL := c.url("WECHAT_API_URL"), c.url("WECHAT_PAY_URL")
+	if s.get("WECHAT_PUSH_AES_KEY") != "" && s.get("WECHAT_PUSH_TOKEN") == "" {
+		c.fail("WECHAT_PUSH_TOKEN", "missing, because WXHUB_WECHAT_PUSH_AES_KEY is set")
+	}
+	if v := s.get("PAY_VERSION"); v != "v3" {
+		c.fail("PAY_VERSION", "%q: this version speaks v3", v)
+	}
+	pays := c.together("PAY_MCHID", "PAY_V3_KEY", "PAY_CERT_SERIAL", "PAY_PRIVATE_KEY", "PAY_PUBLIC_KEY_ID", "PAY_PUBLIC_KEY")
+	notifyURL := c.url("PAY_NOTIFY_URL")
+	if pays && !login {
+		c.fail("WECHAT_APPID", "missing, because payment is set up")
+	}
+	if notifyURL == "" && opts.PublicURL != "" {
+		notifyURL = opts.PublicURL + "/wechat/pay/notify"
+	}
+	if pays && notifyURL == "" {
+		c.fail("PAY_NOTIFY_URL", "missing: set it, or WXHUB_PUBLIC_URL")
+	}
+	if token := s.get("WECHAT_PUSH_TOKEN"); token != "" {
+		var err error
+		opts.Push, err = wechat.NewReceiver(wechat.PushOptions{
+			AppID: s.get("WECHAT_APPID"), Token: token, AESKey: s.get("WECHAT_PUSH_AES_KEY"),
+		})
+		if err != nil {
+			c.errs = append(c.errs, fmt.Errorf("WXHUB_WECHAT_PUSH_…: %w", err))
+		}
+	}
+	if pays && notifyURL != "" {
+		pay, err := wechat.NewPayV3(wechat.PayV3Options{
+			AppID: s.get("WECHAT_APPID"), MchID: s.get("PAY_MCHID"), APIURL: payURL, NotifyURL: notifyURL,
+			APIv3Key: s.get("PAY_V3_KEY"), CertSerial: s.get("PAY_CERT_SERIAL"), PrivateKeyPEM: s.pem("PAY_PRIVATE_KEY"),
+			PublicKeyID: s.get("PAY_PUBLIC_KEY_ID"), PublicKeyPEM: s.pem("PAY_PUBLIC_KEY"), Logger: log,
+		})
+		if err != nil {
+			c.errs = append(c.errs, fmt.Errorf("WXHUB_PAY_…: %w", err))
+		} else {
+			opts.Pay = pay
+		}
+	}
+	return func(db *store.DB, opts *web.Options) (err error) {
+		if login {
+			opts.WeChat, err = wechat.New(wechat.Options{
+				AppID: s.get("WECHAT_APPID"), Secret: s.get("WECHAT_SECRET"), APIURL: apiURL,
+				Tokens: tokenStore{db, uuid.NewString()}, Logger: log,
+			})
+		}
+		return err
+	}
+}
+
+// restoreBroker reads the streams of the last clean stop and removes the file, so that a crash later
+// begins new Epochs instead of going back in time.
+func restoreBroker(path string, log *slog.Logger) (*hub.MemoryBroker, error) {
+	f, err := os.Open(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return hub.NewMemoryBroker(nil)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("rooms' streams: %w", err)
+	}
+	defer f.Close()
+	b, err := hub.NewMemoryBroker(f)
+	if err != nil {
+		log.Error("the rooms' streams of the last stop cannot be read: rooms start with new epochs", "file", path, "err", err)
+		b, err = hub.NewMemoryBroker(nil)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return b, os.Remove(path)
+}
+
+// saveBroker writes beside the file first, so that a kill in between leaves no half of it.
+func (a *app) saveBroker() error {
+	f, err := os.CreateTemp(filepath.Dir(a.streams), "rooms-*.tmp")
+	if err != nil {
+		return err
+	}
+	err = errors.Join(a.broker.Save(f), f.Sync(), f.Close())
+	if err == nil {
+		err = os.Rename(f.Name(), a.streams)
+	}
+	if err != nil {
+		err = errors.Join(err, os.Remove(f.Name()))
+	}
+	return err
+}
+
+// run serves on l until ctx ends, then stops everything in reverse order.
+func (a *app) run(ctx context.Context, l net.Listener) error {
+	var handler http.Handler = a.web.Handler()
+	if a.extra != nil {
+		a.extra.Handle("/", handler)
+		handler = a.extra
+	}
+	a.http = &http.Server{
+		Handler:           handler,
+		ReadHeaderTimeout: 5 * time.Second, // a slow header holds no connection longer
+		ReadTimeout:       20 * time.Second,
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    16 << 10,
+		ErrorLog:          slog.NewLogLogger(a.log.Handler(), slog.LevelDebug),
+	}
+	work, stopWork := context.WithCancel(context.WithoutCancel(ctx)) // outlives ctx until the sockets are gone
+	defer stopWork()
+	var g errgroup.Group
+	failed, fail := context.WithCancelCause(ctx)
+	defer fail(nil)
+	start := func(name string, f func() error) {
+		g.Go(func() error {
+			err := f()
+			if err != nil && !errors.Is(err, context.Canceled) && !errors.Is(err, http.ErrServerClosed) {
+				err = fmt.Errorf("%s: %w", name, err)
+				fail(err)
+				return err
+			}
+			return nil
+		})
+	}
+	start("web", func() error { return a.web.Run(work) })
+	start("jobs", func() error { return a.jobs.Run(work) })
+	start("http", func() error { return a.http.Serve(l) })
+	<-failed.Done()
+	a.log.Info("stopping", "sockets", a.hub.Stats().Sockets, "drain", a.drain)
+	return errors.Join(a.stop(stopWork), g.Wait(), a.closeStore())
+}
+
+func (a *app) stop(stopWork func()) error {
+	a.web.NotReady()
+	ctx, cancel := context.WithTimeout(context.Background(), a.drain+5*time.Second)
+	defer cancel()
+	drain, cancelDrain := context.WithTimeout(ctx, cmp.Or(a.drain, time.Millisecond))
+	defer cancelDrain()
+	err := a.hub.Shutdown(drain)
+	if errors.Is(err, context.DeadlineExceeded) {
+		err = nil // the last sockets were cut; they know how to come back
+	}
+	err = errors.Join(err, a.http.Shutdown(ctx))
+	stopWork()
+	return errors.Join(err, a.saveBroker())
+}
+
+func (a *app) closeStore() error {
+	if a == nil || a.db == nil {
+		return nil
+	}
+	return a.db.Close()
+}
+
+// tokenStore lets the platform's access tokens live in the store, sealed and leased.
+type tokenStore struct {
+	db   *store.DB
+	node string
+}
+
+func (t tokenStore) Load(ctx context.Context, name string) (string, time.Time, error) {
+	token, at, err := t.db.PlatformToken(ctx, name)
+	if errors.Is(err, store.ErrNotFound) || errors.Is(err, store.ErrSealed) { // sealed by a key that is gone: fetch anew
+		return "", time.Time{}, nil
+	}
+	return token, at, err
+}
+
+func (t tokenStore) Save(ctx context.Context, name, token string, expiresAt time.Time) error {
+	return t.db.SetPlatformToken(ctx, name, token, expiresAt)
+}
+
+func (t tokenStore) Lock(ctx context.Context, name string, ttl time.Duration) (bool, func(), error) {
+	ok, err := t.db.Lease(ctx, name, t.node, ttl)
+	if !ok || err != nil {
+		return false, func() {}, err
+	}
+	return true, func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+		defer cancel()
+		_ = t.db.Unlease(ctx, name, t.node) // it runs out by itself
+	}, nil
+}

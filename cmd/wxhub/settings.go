@@ -1,0 +1,394 @@
+package main
+
+import (
+	"cmp"
+	"crypto/hkdf"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"net/netip"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/knadh/koanf/parsers/yaml"
+	"github.com/knadh/koanf/providers/file"
+	"github.com/knadh/koanf/v2"
+
+	"wxhub/store"
+	"wxhub/web"
+)
+
+// A setting is one row of the table below. Its variable is WXHUB_ + NAME, its key in wxhub.yaml the name in
+// lower case; NAME_FILE reads the value from a file.
+type setting struct {
+	name     string
+	fallback string
+	secret   bool
+	help     string
+}
+
+var settingsTable = []setting{
+	{"ADDR", ":8080", false, "address to listen on"},
+	{"DATA", "wxhub-data", false, "folder for the embedded database and the rooms' streams"},
+	{"DATABASE_URL", "", true, "empty: SQLite in the data folder"},
+	{"PUBLIC_URL", "", false, "https://hub.example: callback and picture URLs begin with it"},
+	{"JWT_KEYS", "", true, "kid:secret,… of at least 32 bytes; the first signs, all verify"},
+	{"TOKEN_TTL", "24h", false, "how long a login's token is good"},
+	{"ADMIN_USER", "admin", false, "name of the admin"},
+	{"ADMIN_PASSWORD", "", true, "empty: no admin login"},
+	{"API_KEYS", "", true, "key,… or name:key,… for the shop's own systems"},
+	{"TRUSTED_PROXIES", "", false, "networks whose X-Forwarded-For is believed"},
+	{"ALLOWED_ORIGINS", "", false, "comma list, * = any; empty: the same host"},
+	{"ALWAYS_200", "false", false, "answer every /api call with status 200"},
+	{"LIMIT_ADDRESS", "100/s,500", false, "requests of one address without a valid token"},
+	{"LIMIT_USER", "20/s,60", false, "requests of one user"},
+	{"LIMIT_HANDSHAKES", "2000/s", false, "WebSocket handshakes of this node"},
+	{"HEARTBEAT", "25s", false, "how long a socket may be quiet before the server sends a ping"},
+	{"DRAIN", "10s", false, "over how long a stop spreads the closing of sockets"},
+	{"WECHAT_API_URL", "https://api.weixin.qq.com", false, "the platform's API"},
+	{"WECHAT_PAY_URL", "https://api.mch.weixin.qq.com", false, "WeChat Pay's API"},
+	{"WECHAT_APPID", "", false, "the mini-program's appid"},
+	{"WECHAT_SECRET", "", true, "the mini-program's AppSecret"},
+	{"WECHAT_PUSH_TOKEN", "", true, "message push: Token"},
+	{"WECHAT_PUSH_AES_KEY", "", true, "message push: EncodingAESKey; empty: plain mode"},
+	{"PAY_MCHID", "", false, "merchant number"},
+	{"PAY_VERSION", "v3", false, "v3"},
+	{"PAY_V3_KEY", "", true, "APIv3 key, 32 bytes"},
+	{"PAY_CERT_SERIAL", "", false, "serial of the merchant certificate"},
+	{"PAY_PRIVATE_KEY", "", true, "merchant private key (PEM)"},
+	{"PAY_PUBLIC_KEY_ID", "", false, "PUB_KEY_ID_…"},
+	{"PAY_PUBLIC_KEY", "", false, "WeChat Pay's public key (PEM)"},
+	{"PAY_NOTIFY_URL", "", false, "default: PUBLIC_URL + /wechat/pay/notify"},
+}
+
+// laterSettings belong to the outside contract but not to this version. Without Redis a second node would
+// silently not hear the first, so that one is refused; the others only switch nothing on, and the log says so.
+var laterSettings = []string{"REDIS_URL", "WECHAT_MP_APPID", "WECHAT_MP_SECRET", "WECHAT_MP_TOKEN",
+	"WECHAT_MP_AES_KEY", "PAY_V2_KEY", "PAY_V2_SIGN_TYPE"}
+
+// Settings are what serve runs with.
+type Settings struct {
+	values   map[string]string // by name
+	origin   map[string]string // by name: where the value came from
+	ignored  []string          // variables set that this version does nothing with
+	Products []web.Product
+	Replies  []web.Reply
+}
+
+func (s *Settings) get(name string) string { return s.values[name] }
+
+func (s *Settings) set(name, value, origin string) {
+	s.values[name], s.origin[name] = value, origin
+}
+
+// defaultSettings has every setting at its fallback.
+func defaultSettings() *Settings {
+	s := &Settings{values: map[string]string{}, origin: map[string]string{}}
+	for _, row := range settingsTable {
+		s.set(row.name, row.fallback, "default")
+	}
+	return s
+}
+
+// loadSettings reads the file (path empty: wxhub.yaml when it is there), then the variables, which win.
+// The error names every bad key, not only the first.
+func loadSettings(path string, env []string) (*Settings, error) {
+	s := defaultSettings()
+	var errs []error
+	if path == "" {
+		if _, err := os.Stat("wxhub.yaml"); err == nil {
+			path = "wxhub.yaml"
+		}
+	}
+	if path != "" {
+		errs = append(errs, s.readFile(path))
+	}
+	errs = append(errs, s.readEnv(env))
+	if err := errors.Join(errs...); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+func (s *Settings) readFile(path string) error {
+	k := koanf.New(".")
+	if err := k.Load(file.Provider(path), yaml.Parser()); err != nil {
+		return fmt.Errorf("settings file %s: %w", path, err)
+	}
+	var errs []error
+	for key, value := range k.Raw() {
+		name := strings.ToUpper(key)
+		switch {
+		case key == "products":
+			errs = append(errs, wrapKey(path, key, k.Unmarshal(key, &s.Products)))
+		case key == "replies":
+			errs = append(errs, wrapKey(path, key, k.Unmarshal(key, &s.Replies)))
+		case !known(name):
+			errs = append(errs, fmt.Errorf("%s: %w", path, unknownSetting(key, strings.ToLower)))
+		default:
+			switch value.(type) {
+			case map[string]any, []any, nil:
+				errs = append(errs, fmt.Errorf("%s: %s must be one value", path, key))
+			default:
+				s.set(name, fmt.Sprint(value), path)
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func wrapKey(path, key string, err error) error {
+	if err != nil {
+		return fmt.Errorf("%s: %s: %w", path, key, err)
+	}
+	return nil
+}
+
+// ownVariables steer tests and tools and are no settings.
+var ownVariables = []string{"WXHUB_BIN", "WXHUB_SCREENSHOTS", "WXHUB_CHAOS"}
+
+func (s *Settings) readEnv(env []string) error {
+	var errs []error
+	fromFile := map[string]bool{}
+	for _, line := range env {
+		key, value, _ := strings.Cut(line, "=")
+		name, ours := strings.CutPrefix(key, "WXHUB_")
+		if !ours || slices.Contains(ownVariables, key) {
+			continue
+		}
+		if known(name) {
+			if !fromFile[name] {
+				s.set(name, value, key)
+			} else {
+				errs = append(errs, fmt.Errorf("%s and %s_FILE are both set: keep one", key, key))
+			}
+			continue
+		}
+		if base, isFile := strings.CutSuffix(name, "_FILE"); isFile && known(base) {
+			if s.origin[base] == "WXHUB_"+base {
+				errs = append(errs, fmt.Errorf("WXHUB_%s and %s are both set: keep one", base, key))
+				continue
+			}
+			text, err := os.ReadFile(value)
+			if err != nil {
+				errs = append(errs, fmt.Errorf("%s: %w", key, err))
+				continue
+			}
+			fromFile[base] = true
+			s.set(base, strings.TrimRight(string(text), "\r\n"), key)
+			continue
+		}
+		if slices.Contains(laterSettings, strings.TrimSuffix(name, "_FILE")) {
+			switch {
+			case value == "":
+			case strings.HasPrefix(name, "REDIS_URL"):
+				errs = append(errs, fmt.Errorf("%s: this version runs on one node without Redis: unset it", key))
+			default:
+				s.ignored = append(s.ignored, key)
+			}
+			continue
+		}
+		errs = append(errs, unknownSetting(key, func(n string) string { return "WXHUB_" + n }))
+	}
+	return errors.Join(errs...)
+}
+
+func known(name string) bool {
+	return slices.ContainsFunc(settingsTable, func(r setting) bool { return r.name == name })
+}
+
+// unknownSetting suggests the nearest name.
+func unknownSetting(key string, shown func(string) string) error {
+	best, distance := "", len(key)
+	bare := strings.TrimPrefix(strings.ToUpper(key), "WXHUB_")
+	for _, row := range settingsTable {
+		if d := editDistance(bare, row.name); d < distance {
+			best, distance = row.name, d
+		}
+	}
+	if distance <= 1+len(bare)/3 {
+		return fmt.Errorf("unknown setting %s: did you mean %s?", key, shown(best))
+	}
+	return fmt.Errorf("unknown setting %s: `wxhub config` lists all", key)
+}
+
+func editDistance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		left := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			up := row[j+1]
+			change := left
+			if a[i] != b[j] {
+				change++
+			}
+			row[j+1] = min(change, up+1, row[j]+1)
+			left = up
+		}
+	}
+	return row[len(b)]
+}
+
+// The typed readings below collect their complaints in check.
+type check struct {
+	s    *Settings
+	errs []error
+}
+
+func (c *check) fail(name, format string, args ...any) {
+	c.errs = append(c.errs, fmt.Errorf("WXHUB_%s: %s", name, fmt.Sprintf(format, args...)))
+}
+
+func (c *check) duration(name string, low, high time.Duration) time.Duration {
+	d, err := time.ParseDuration(c.s.get(name))
+	if err != nil || d < low || d > high {
+		c.fail(name, "%q is not a duration between %s and %s", c.s.get(name), low, high)
+	}
+	return d
+}
+
+func (c *check) boolean(name string) bool {
+	b, err := strconv.ParseBool(c.s.get(name))
+	if err != nil {
+		c.fail(name, "%q is neither true nor false", c.s.get(name))
+	}
+	return b
+}
+
+func (c *check) rate(name string) web.Rate {
+	r, err := web.ParseRate(c.s.get(name))
+	if err != nil {
+		c.fail(name, "%v", err)
+	}
+	return r
+}
+
+// url demands an absolute http(s) URL without query and gives it without a slash at the end.
+func (c *check) url(name string) string {
+	text := c.s.get(name)
+	if text == "" {
+		return ""
+	}
+	u, err := url.Parse(text)
+	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" || u.RawQuery != "" || u.Fragment != "" {
+		c.fail(name, "%q is not an http(s) URL without query", text)
+		return ""
+	}
+	return strings.TrimRight(text, "/")
+}
+
+func (c *check) jwtKeys() []web.Key {
+	var keys []web.Key
+	if c.s.get("JWT_KEYS") == "" {
+		c.fail("JWT_KEYS", "missing: set it to kid:secret with a random secret of at least 32 bytes (openssl rand -hex 32)")
+		return nil
+	}
+	for part := range strings.SplitSeq(c.s.get("JWT_KEYS"), ",") {
+		kid, secret, ok := strings.Cut(strings.TrimSpace(part), ":")
+		switch {
+		case !ok || kid == "":
+			c.fail("JWT_KEYS", "each entry is kid:secret")
+		case len(secret) < 32:
+			c.fail("JWT_KEYS", "the secret of %q has %d bytes, at least 32 are needed", kid, len(secret))
+		case slices.ContainsFunc(keys, func(k web.Key) bool { return k.ID == kid }):
+			c.fail("JWT_KEYS", "kid %q stands twice", kid)
+		default:
+			keys = append(keys, web.Key{ID: kid, Secret: []byte(secret)})
+		}
+	}
+	return keys
+}
+
+// apiKeys maps name to key; a bare key is called key1, key2 …
+func (c *check) apiKeys() map[string]string {
+	keys := map[string]string{}
+	if c.s.get("API_KEYS") == "" {
+		return keys
+	}
+	for i, part := range strings.Split(c.s.get("API_KEYS"), ",") {
+		name, key, named := strings.Cut(strings.TrimSpace(part), ":")
+		if !named {
+			name, key = "key"+strconv.Itoa(i+1), name
+		}
+		switch {
+		case len(key) < 16:
+			c.fail("API_KEYS", "key %q is shorter than 16 characters", name)
+		case keys[name] != "":
+			c.fail("API_KEYS", "name %q stands twice", name)
+		default:
+			keys[name] = key
+		}
+	}
+	return keys
+}
+
+func (c *check) networks(name string) (list []netip.Prefix) {
+	for _, part := range commaList(c.s.get(name)) {
+		p, err := netip.ParsePrefix(part)
+		if a, aerr := netip.ParseAddr(part); err != nil && aerr == nil {
+			p, err = a.Prefix(a.BitLen())
+		}
+		if err != nil {
+			c.fail(name, "%q is not a network like 10.0.0.0/8", part)
+			continue
+		}
+		list = append(list, p)
+	}
+	return list
+}
+
+// together demands all the settings or none, and tells whether they are there.
+func (c *check) together(names ...string) bool {
+	var missing []string
+	for _, n := range names {
+		if c.s.get(n) == "" {
+			missing = append(missing, n)
+		}
+	}
+	if len(missing) == len(names) {
+		return false
+	}
+	for _, n := range missing {
+		c.fail(n, "missing, because other settings of its group are set")
+	}
+	return len(missing) == 0
+}
+
+func commaList(s string) (list []string) {
+	for part := range strings.SplitSeq(s, ",") {
+		if part = strings.TrimSpace(part); part != "" {
+			list = append(list, part)
+		}
+	}
+	return list
+}
+
+// pem turns \n written as two characters into line ends.
+func (s *Settings) pem(name string) string { return strings.ReplaceAll(s.get(name), `\n`, "\n") }
+
+// sealKeys derive from the JWT keys, so that rotating those rotates the sealing too: the first seals, all open.
+func sealKeys(keys []web.Key) ([]store.Key, error) {
+	var list []store.Key
+	for _, k := range keys {
+		secret, err := hkdf.Key(sha256.New, k.Secret, nil, "wxhub secrets at rest", 32)
+		if err != nil {
+			return nil, fmt.Errorf("derive the sealing key: %w", err)
+		}
+		list = append(list, store.Key{ID: k.ID, Secret: secret})
+	}
+	return list, nil
+}
+
+// databaseURL is where the store opens.
+func (s *Settings) databaseURL() string {
+	return cmp.Or(s.get("DATABASE_URL"), filepath.Join(s.get("DATA"), "wxhub.db"))
+}

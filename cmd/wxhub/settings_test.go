@@ -1,0 +1,127 @@
+package main
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// runMain is the program in this process.
+func runMain(t *testing.T, env []string, args ...string) (code int, out, errOut string) {
+	t.Helper()
+	var o, e bytes.Buffer
+	code = run(t.Context(), args, env, &o, &e)
+	return code, o.String(), e.String()
+}
+
+const goodKeys = "WXHUB_JWT_KEYS=k1:0123456789abcdef0123456789abcdef"
+
+// serve names every bad setting at once, and never a secret.
+func TestServe_refusesBadSettings(t *testing.T) {
+	secret := "canary-secret-canary-secret"
+	code, _, errOut := runMain(t, []string{
+		"WXHUB_JWT_KEYS=k1:short", "WXHUB_API_KEYS=" + secret[:10], "WXHUB_LIMIT_USER=fast", "WXHUB_HEARTBEAT=soon",
+		"WXHUB_PUBLIC_URL=hub.example", "WXHUB_TRUSTED_PROXIES=everyone", "WXHUB_WECHAT_APPID=wx1", "WXHUB_ALWAYS_200=maybe",
+		"WXHUB_PAY_MCHID=1900000109", "WXHUB_PAY_V3_KEY=" + secret, "WXHUB_WECHAT_PUSH_AES_KEY=" + secret,
+		"WXHUB_DATA=" + filepath.Join(t.TempDir(), "data"),
+	}, "serve")
+	if code != 1 {
+		t.Errorf("exit status %d", code)
+	}
+	for _, name := range []string{"JWT_KEYS", "API_KEYS", "LIMIT_USER", "HEARTBEAT", "PUBLIC_URL", "TRUSTED_PROXIES", "ALWAYS_200",
+		"WECHAT_SECRET", "PAY_CERT_SERIAL", "PAY_PRIVATE_KEY", "PAY_PUBLIC_KEY", "PAY_PUBLIC_KEY_ID", "WECHAT_PUSH_TOKEN", "PAY_NOTIFY_URL"} {
+		if !strings.Contains(errOut, "WXHUB_"+name+":") {
+			t.Errorf("%s is not named in:\n%s", name, errOut)
+		}
+	}
+	if strings.Contains(errOut, "canary") {
+		t.Errorf("a secret is in the error:\n%s", errOut)
+	}
+	if code, _, errOut = runMain(t, nil, "serve"); code != 1 || !strings.Contains(errOut, "WXHUB_JWT_KEYS: missing") {
+		t.Errorf("without settings: %d %s", code, errOut)
+	}
+}
+
+func TestSettings_sources(t *testing.T) {
+	dir := t.TempDir()
+	yaml := filepath.Join(dir, "wxhub.yaml")
+	password := filepath.Join(dir, "password")
+	write := func(path, text string) {
+		t.Helper()
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(yaml, "addr: :9000\nadmin_user: boss\npay_mchid: 1900000109\nproducts:\n  - {id: tea, name: 茶, name_en: Tea, price: 1280}\nreplies:\n  - {keyword: hi, text: hello}\n")
+	write(password, "from the file\n")
+	s, err := loadSettings(yaml, []string{"WXHUB_ADDR=:9001", "WXHUB_ADMIN_PASSWORD_FILE=" + password, "HOME=/"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]string{"ADDR": ":9001", "ADMIN_USER": "boss", "ADMIN_PASSWORD": "from the file",
+		"PAY_MCHID": "1900000109", "HEARTBEAT": "25s"} {
+		if got := s.get(name); got != want {
+			t.Errorf("%s = %q, want %q", name, got, want)
+		}
+	}
+	if len(s.Products) != 1 || s.Products[0].PriceFen != 1280 || s.Products[0].NameEN != "Tea" || len(s.Replies) != 1 || s.Replies[0].Text != "hello" {
+		t.Errorf("lists: %+v %+v", s.Products, s.Replies)
+	}
+
+	for name, c := range map[string]struct{ yaml, env, want string }{
+		"misspelt key":      {yaml: "adr: :1", want: "did you mean addr?"},
+		"misspelt variable": {env: "WXHUB_PUBLIC_ULR=x", want: "did you mean WXHUB_PUBLIC_URL?"},
+		"foreign key":       {yaml: "colour_of_the_roof: red", want: "unknown setting"},
+		"list for a value":  {yaml: "addr: [a, b]", want: "one value"},
+		"no YAML":           {yaml: "a: b: c", want: "wxhub.yaml"},
+		"missing file":      {env: "WXHUB_API_KEYS_FILE=" + filepath.Join(dir, "nothing"), want: "no such file"},
+		"Redis":             {env: "WXHUB_REDIS_URL=redis://127.0.0.1", want: "one node"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "wxhub.yaml")
+			write(path, c.yaml)
+			_, err := loadSettings(path, []string{c.env})
+			if err == nil || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("error %v, want %q", err, c.want)
+			}
+		})
+	}
+}
+
+func TestConfig_masksSecrets(t *testing.T) {
+	code, out, _ := runMain(t, []string{goodKeys, "WXHUB_PAY_PRIVATE_KEY=canary", "WXHUB_DATABASE_URL=postgres://u:canary@h/d"}, "config")
+	if code != 0 || strings.Contains(out, "canary") || strings.Contains(out, "0123456789abcdef") || !strings.Contains(out, "heartbeat") {
+		t.Errorf("%d\n%s", code, out)
+	}
+}
+
+func TestToken_issues(t *testing.T) {
+	code, out, errOut := runMain(t, []string{goodKeys}, "token", "shop-1", "--role", "admin", "--ttl", "1h")
+	if code != 0 || strings.Count(strings.TrimSpace(out), ".") != 2 {
+		t.Errorf("%d %q %s", code, out, errOut)
+	}
+	if code, _, _ = runMain(t, []string{goodKeys}, "token", "no spaces please"); code != 1 {
+		t.Errorf("a bad user id: exit status %d", code)
+	}
+}
+
+func TestUsage(t *testing.T) {
+	for _, c := range []struct {
+		args []string
+		code int
+		want string
+	}{
+		{nil, 0, "wxhub demo"},
+		{[]string{"--help"}, 0, "trigger"},
+		{[]string{"demmo"}, 2, "demmo"},
+		{[]string{"version"}, 0, "wxhub"},
+		{[]string{"trigger", "earthquake"}, 2, "pay"},
+	} {
+		code, out, errOut := runMain(t, nil, c.args...)
+		if code != c.code || !strings.Contains(out+errOut, c.want) {
+			t.Errorf("%v: %d %q %q", c.args, code, out, errOut)
+		}
+	}
+}
