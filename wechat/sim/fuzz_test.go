@@ -27,7 +27,7 @@ func FuzzReadPrepay(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	f.Cleanup(s.Close)
+	f.Cleanup(func() { s.Close() })
 	f.Fuzz(func(t *testing.T, body string) {
 		p, e := s.readPrepay([]byte(body))
 		if e == nil && (p.total < 1 || !outTradeNoShape.MatchString(p.outTradeNo) || badNotifyURL(p.notifyURL) != "" || p.openid == "") {
@@ -55,7 +55,7 @@ func FuzzReadReply(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	f.Cleanup(s.Close)
+	f.Cleanup(func() { s.Close() })
 	f.Add("success", true, true)
 	f.Add("<xml><ToUserName>o</ToUserName><MsgType>text</MsgType></xml>", true, false)
 	f.Add(`{"Encrypt":"AAAA","MsgSignature":"a","TimeStamp":1,"Nonce":"n"}`, false, true)
@@ -92,7 +92,7 @@ func FuzzControl(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	f.Cleanup(s.Close)
+	f.Cleanup(func() { s.Close() })
 	f.Add("/sim/login", `{"user":"alice"}`)
 	f.Add("/sim/pay", `{"user":"alice","timeStamp":"1","package":"prepay_id=x"}`)
 	f.Add("/sim/trigger", `{"event":"pay"}`)

@@ -2,12 +2,11 @@ package sim
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
+	"fmt"
 	"net/http"
 	"time"
-
-	"crypto/rand"
-	"fmt"
 )
 
 // Notify is one try of a payment notify and what became of it.

@@ -320,7 +320,7 @@ func avatar(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "image/svg+xml; charset=utf-8")
 	w.Header().Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'")
 	w.Header().Set("Cache-Control", "public, max-age=86400")
-	fmt.Fprintf(w, `<svg xmlns="http://www.w3.org/2000/svg" width="132" height="132" viewBox="0 0 132 132">`+
+	_, _ = fmt.Fprintf(w, `<svg xmlns="http://www.w3.org/2000/svg" width="132" height="132" viewBox="0 0 132 132">`+
 		`<rect width="132" height="132" fill="hsl(%d 55%% 55%%)"/>`+
 		`<text x="66" y="88" font-size="64" text-anchor="middle" fill="#fff" font-family="PingFang SC,Noto Sans SC,sans-serif">%s</text></svg>`, hue, name)
 }

@@ -138,11 +138,11 @@ func (s *Sim) answerAPI(w http.ResponseWriter, e *apiError, v any) outcome {
 		w.Header().Set("Content-Type", "application/json; charset=utf-8")
 	}
 	if e == nil {
-		w.Write(toJSON(v))
+		_, _ = w.Write(toJSON(v))
 		return outcome{}
 	}
 	rid := random(lowerHex, 8) + "-" + random(lowerHex, 8) + "-" + random(lowerHex, 8)
-	w.Write(toJSON(apiError{e.Code, e.Message + " rid: " + rid}))
+	_, _ = w.Write(toJSON(apiError{e.Code, e.Message + " rid: " + rid}))
 	return outcome{code: fmt.Sprint(e.Code), note: e.Message}
 }
 
@@ -173,7 +173,7 @@ func (s *Sim) control(h func(*http.Request) (any, error)) http.Handler {
 		r.Body = http.MaxBytesReader(w, r.Body, maxBody)
 		v, err := h(r)
 		if err == nil {
-			w.Write(toJSON(v))
+			_, _ = w.Write(toJSON(v))
 			return
 		}
 		var refused *controlError
@@ -182,7 +182,7 @@ func (s *Sim) control(h func(*http.Request) (any, error)) http.Handler {
 			refused = &controlError{500, "internal", "the simulator failed; see its log"}
 		}
 		w.WriteHeader(refused.status)
-		w.Write(toJSON(map[string]any{"ok": false, "error": refused.word, "message": refused.message}))
+		_, _ = w.Write(toJSON(map[string]any{"ok": false, "error": refused.word, "message": refused.message}))
 	})
 }
 

@@ -80,7 +80,6 @@ const (
 	tryLimit   = 5 * time.Second // one push or notify; the platform's own limit
 	maxBody    = 64 << 10        // bytes of one request
 	maxAnswer  = 64 << 10        // bytes read of an answer to a push or notify
-	clockSlack = 5 * time.Minute // v3: |timestamp - now|
 )
 
 // New checks the credentials and returns a simulator ready to serve. Errors name the bad option.
@@ -175,8 +174,8 @@ func senderOf(given *http.Client) *http.Client {
 }
 
 // Close ends every retry, long poll and running callback and waits for what the simulator started.
-// Requests that come later are answered with 503. It may be called more than once.
-func (s *Sim) Close() {
+// Requests that come later are answered with 503. It may be called more than once; the error is always nil.
+func (s *Sim) Close() error {
 	s.mu.Lock()
 	s.closed = true
 	s.mu.Unlock()
@@ -185,6 +184,7 @@ func (s *Sim) Close() {
 	if s.opts.HTTP == nil {
 		s.client.CloseIdleConnections()
 	}
+	return nil
 }
 
 // start runs f on its own goroutine until it returns; Close waits for it. It reports false when

@@ -16,7 +16,7 @@ func page(w http.ResponseWriter, _ *http.Request) {
 	h.Set("Cache-Control", "no-cache")
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; img-src 'self' data:")
-	w.Write(pageHTML)
+	_, _ = w.Write(pageHTML)
 }
 
 // stateUser, stateOrder and stateToken are what GET /sim/state shows; no secrets.
