@@ -10,6 +10,11 @@ export class PaySheet {
     this.under = undefined // what must not be reached meanwhile
   }
 
+  /** Whether the person looks at it, and so knows already what the money does. */
+  get open() {
+    return !this.element.hidden
+  }
+
   /**
    * Shows what is to be paid and waits for the person. `pay` takes the money.
    * Resolves with true once paid, with false when cancelled; rejects when the payment was refused.

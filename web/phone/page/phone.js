@@ -10,7 +10,7 @@ import { Shop } from './shop.js'
 import { fill, onLanguage, t } from './words.js'
 
 const pages = ['shop', 'feed', 'chat', 'me']
-const toastTime = 5000 // ms on the screen
+const toastTime = 4300 // ms on the screen
 
 export class Phone {
   /** `root` is emptied; options: sim, hub (addresses), user { id, name }, onNews(), onSwap(). */
@@ -93,7 +93,7 @@ export class Phone {
   }
 
   mailed({ word, order }) {
-    this.toast('mail', [t(word), ' · ', this.shop.nameOf(order.description ?? ''), ` ¥${yuan(order.total)}`])
+    if (!this.sheet.open) this.toast('mail', [t(word), ' · ', this.shop.nameOf(order.description ?? ''), ` ¥${yuan(order.total)}`])
     this.news('me')
   }
 

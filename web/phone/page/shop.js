@@ -51,10 +51,12 @@ export class Shop {
       type: 'button', class: 'buy', 'data-testid': `buy-${product.id}`, 'aria-label': t('buyOne', name),
       onclick: async () => {
         button.disabled = true
-        button.textContent = t('buying')
+        button.classList.add('busy')
+        button.setAttribute('aria-busy', 'true')
         await this.buy(product)
         button.disabled = false
-        button.textContent = t('buy')
+        button.classList.remove('busy')
+        button.removeAttribute('aria-busy')
       },
     }, t('buy'))
     return h('li', { class: 'product', 'data-testid': `product-${product.id}` },
