@@ -280,7 +280,7 @@ var Session = class {
     }
     if (typeof frame !== "object" || frame === null) return;
     if ("reply" in frame) this.answered(frame);
-    else if ("ping" in frame) this.send({ action: "ping" });
+    else if ("ping" in frame) this.send({ pong: frame.ping });
     else if (frame.meta && frame.data) this.pushed(frame);
   }
   answered(reply) {
@@ -525,16 +525,18 @@ var WxHub = class {
     );
   }
   admit(room, standing, brought) {
+    var _a;
     const lost = room.settle(standing, brought);
     const position = { epoch: standing.epoch, offset: standing.offset };
     if (lost) this.each(room, (h) => {
-      var _a;
-      return (_a = h.onReload) == null ? void 0 : _a.call(h, "lost");
+      var _a2;
+      return (_a2 = h.onReload) == null ? void 0 : _a2.call(h, "lost");
     });
     this.each(room, (h) => {
-      var _a;
-      return (_a = h.onJoin) == null ? void 0 : _a.call(h, __spreadProps(__spreadValues({}, room.standing), { position }));
+      var _a2;
+      return (_a2 = h.onJoin) == null ? void 0 : _a2.call(h, __spreadProps(__spreadValues({}, room.standing), { position }));
     });
+    if (lost && room.mail) (_a = this.session) == null ? void 0 : _a.drop("mail");
   }
   pushed(push) {
     const room = this.find(push.meta.room);

@@ -219,6 +219,8 @@ export class WxHub {
     const position = { epoch: standing.epoch, offset: standing.offset }
     if (lost) this.each(room, (h) => h.onReload?.('lost'))
     this.each(room, (h) => h.onJoin?.({ ...room.standing, position }))
+    // Who brings a position gets nothing from before it; without one, all that is unacknowledged comes.
+    if (lost && room.mail) this.session?.drop('mail')
   }
 
   private pushed(push: Push): void {

@@ -108,7 +108,7 @@ export class Session {
     }
     if (typeof frame !== 'object' || frame === null) return
     if ('reply' in frame) this.answered(frame)
-    else if ('ping' in frame) this.send({ action: 'ping' })
+    else if ('ping' in frame) this.send({ pong: frame.ping }) // any frame would do; this one asks for no reply
     else if (frame.meta && frame.data) this.pushed(frame as unknown as Push)
   }
 

@@ -532,6 +532,20 @@ describe('mail', () => {
     hub.close()
   })
 
+  test('a mailbox of another life is heard from its oldest letter', async () => {
+    const { hub, server, heard } = await withMail()
+    server.line.push('user:ann', 6, { epoch: 'd1' })
+    server.line.end(1011)
+    await pass(1000)
+    server.line.welcome([{ room: 'user:ann', epoch: 'd2', offset: 3, recovered: false, missed: 0 }])
+    await pass(1000)
+    expect(server.line.query).toEqual(['room=user:ann'])
+    server.line.welcome([{ room: 'user:ann', epoch: 'd2', offset: 3 }])
+    server.line.push('user:ann', 2, { epoch: 'd2' })
+    expect(heard).toEqual(['joined', 'purchase 6', 'reload lost', 'joined', 'joined', 'purchase 2'])
+    hub.close()
+  })
+
   test('a page that asks late gets it by a new line', async () => {
     const { hub, server } = await connected()
     const page = listener()
@@ -548,7 +562,7 @@ describe('heartbeats', () => {
   test('a ping is answered', async () => {
     const { hub, server } = await connected()
     server.line.send({ ping: 1700000000000 })
-    expect(server.line.actions).toEqual(['ping'])
+    expect(server.line.received).toEqual([{ pong: 1700000000000 }])
     hub.close()
   })
 
