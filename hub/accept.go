@@ -1,0 +1,231 @@
+package hub
+
+import (
+	"bufio"
+	"context"
+	"crypto/rand"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/gorilla/websocket"
+)
+
+const (
+	subprotocol = "wxhub.v1"
+	readBuffer  = 512 // bytes per idle socket; a client's frame is small
+	ownRooms    = 2   // "all" and "user:ID", which everybody joins at connect
+)
+
+// upgrader speaks RFC 6455. The caller of Accept has checked the Origin. Compression is off: it costs
+// memory per socket, and notices are small.
+var upgrader = websocket.Upgrader{
+	Subprotocols:    []string{subprotocol},
+	WriteBufferPool: noWriteBuffers{},
+	CheckOrigin:     func(*http.Request) bool { return true },
+	Error: func(w http.ResponseWriter, _ *http.Request, status int, reason error) {
+		writeError(w, status, "bad_handshake", reason.Error())
+	},
+}
+
+// noWriteBuffers keeps gorilla from holding a write buffer: data leaves through the door.
+type noWriteBuffers struct{}
+
+func (noWriteBuffers) Get() any { return nil }
+func (noWriteBuffers) Put(any)  {}
+
+func writeError(w http.ResponseWriter, status int, word, text string) {
+	w.Header().Set("Content-Type", "application/json; charset=utf-8")
+	w.WriteHeader(status)
+	b := appendString([]byte(`{"code":0,"data":null,"message":`), text)
+	b = appendString(append(b, `,"error":`...), word)
+	_, _ = w.Write(append(b, '}'))
+}
+
+// Accept upgrades r to a WebSocket that speaks the native protocol for s, joins the rooms of the
+// query (room=NAME or room=NAME@EPOCH:OFFSET, repeatable), "all" and "user:ID", sends the welcome and returns;
+// the hub owns the socket from then on. After an error the answer has been written.
+// The caller has checked the token behind s, and the Origin.
+func (h *Hub) Accept(w http.ResponseWriter, r *http.Request, s Session) error {
+	if !h.enterSocket() {
+		w.Header().Set("Retry-After", "2")
+		writeError(w, http.StatusServiceUnavailable, "unavailable", "this node is stopping")
+		return ErrClosed
+	}
+	c := &Conn{hub: h, id: newClientID(), user: s.User, corked: true}
+	c.session.Store(&s)
+	c.timer.owner = c
+	ws, err := upgrader.Upgrade(&hijack{ResponseWriter: w, c: c}, r, nil)
+	if err != nil {
+		if c.net != nil {
+			_ = c.net.Close()
+		}
+		h.conns.Done()
+		return fmt.Errorf("hub: upgrade: %w", err)
+	}
+	c.ws = ws
+	c.handlers()
+	now := h.wheel.now.Load()
+	c.heard.Store(now)
+	c.sent.Store(now)
+	h.register(c)
+	c.welcome(r)
+	next := now + int64(h.heartbeat)
+	if !s.ExpiresAt.IsZero() {
+		next = min(next, s.ExpiresAt.UnixNano())
+	}
+	h.wheel.set(&c.timer, next)
+	go c.serve()
+	return nil
+}
+
+func newClientID() string {
+	var b [12]byte
+	_, _ = rand.Read(b[:])
+	return base64.RawURLEncoding.EncodeToString(b[:])
+}
+
+// hijack lends gorilla our own connection and read buffer.
+type hijack struct {
+	http.ResponseWriter
+	c *Conn
+}
+
+func (h *hijack) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	nc, brw, err := http.NewResponseController(h.ResponseWriter).Hijack()
+	if err != nil {
+		return nil, nil, err
+	}
+	c := h.c
+	c.net, c.raw = nc, rawConn(nc)
+	if n := brw.Reader.Buffered(); n > 0 { // a client that does not wait for the answer
+		early, _ := brw.Reader.Peek(n)
+		c.early = append(c.early, early...)
+	}
+	c.br = bufio.NewReaderSize((*wire)(c), readBuffer)
+	return (*wire)(c), bufio.NewReadWriter(c.br, brw.Writer), nil
+}
+
+// welcome joins the rooms that the socket begins with and sends the welcome, the answer to the handshake
+// before it and what was missed behind it in one write.
+func (c *Conn) welcome(r *http.Request) {
+	defer c.uncork()
+	ctx, cancel := context.WithTimeout(c.hub.ctx, c.hub.patience)
+	defer cancel()
+	asked := firstRooms(c.user, r.URL.Query()["room"])
+	joined := make([]*joining, 0, len(asked))
+	for i, a := range asked {
+		j := &joining{name: a.name, since: a.since}
+		joined = append(joined, j)
+		switch {
+		case a.bad != nil:
+			j.err = a.bad
+		case i >= ownRooms && !c.session.Load().mayJoin(c.hub.rule(a.name), a.name):
+			j.err = refusedJoin
+		case i >= ownRooms+c.hub.limits.RoomsPerSocket:
+			j.err = refusedRooms
+		default:
+			j.room, j.err = c.hub.pin(a.name) // all start at once
+		}
+	}
+	for _, j := range joined {
+		if j.err == nil {
+			c.begin(ctx, j)
+		}
+		if j.err != nil && !errors.As(j.err, new(*refusal)) {
+			j.err = c.away("connect", j.err)
+		}
+	}
+	c.finish(joined, func() []byte { return c.appendWelcome(joined) })
+}
+
+func (c *Conn) appendWelcome(joined []*joining) []byte {
+	b := make([]byte, 0, 256+96*len(joined))
+	b = appendInt(append(b, `{"meta":{"timestamp":`...), time.Now().UnixMilli())
+	b = appendString(append(b, `},"data":{"action":"welcome","payload":{"client":`...), c.id)
+	b = appendString(append(b, `,"user":`...), c.user)
+	b = strconv.AppendFloat(append(b, `,"heartbeat":`...), c.hub.heartbeat.Seconds(), 'f', -1, 64)
+	b = append(b, `,"rooms":[`...)
+	n := 0
+	for _, j := range joined {
+		if j.err != nil {
+			continue
+		}
+		if n++; n > 1 {
+			b = append(b, ',')
+		}
+		b = append(appendJoined(appendString(append(b, `{"room":`...), j.name), j), '}')
+	}
+	b = append(b, ']')
+	n = 0
+	for _, j := range joined {
+		no, ok := errors.AsType[*refusal](j.err)
+		if !ok {
+			continue
+		}
+		if n++; n > 1 {
+			b = append(b, ',')
+		} else {
+			b = append(b, `,"refused":[`...)
+		}
+		b = appendString(append(b, `{"room":`...), j.name)
+		b = append(appendString(append(b, `,"error":`...), no.Word), '}')
+	}
+	if n > 0 {
+		b = append(b, ']')
+	}
+	return textFrame(append(b, `}}}`...))
+}
+
+type firstRoom struct {
+	name  string
+	since *Position
+	bad   *refusal
+}
+
+const maxFirstRooms = 1024 // of one query; what is beyond is not even looked at
+
+// firstRooms reads the rooms of a query, after the two that everybody joins. A room named twice counts
+// once; a position that is given counts.
+func firstRooms(user string, query []string) []firstRoom {
+	list := []firstRoom{{name: "all"}, {name: "user:" + user}}
+	seen := map[string]int{"all": 0, "user:" + user: 1}
+	for _, text := range query[:min(len(query), maxFirstRooms)] {
+		f := parseFirstRoom(text)
+		i, twice := seen[f.name]
+		if !twice {
+			seen[f.name] = len(list)
+			list = append(list, f)
+		} else if f.bad == nil && list[i].since == nil {
+			list[i].since = f.since
+		}
+	}
+	return list
+}
+
+func parseFirstRoom(text string) firstRoom {
+	name, pos, positioned := strings.Cut(text, "@")
+	f := firstRoom{name: name}
+	if !validRoom(name) {
+		if len(f.name) > maxRoomName {
+			f.name = f.name[:maxRoomName]
+		}
+		f.bad = refusedRoom
+		return f
+	}
+	if positioned {
+		i := strings.LastIndexByte(pos, ':')
+		offset, err := strconv.ParseUint(pos[i+1:], 10, 64)
+		if i < 0 || err != nil {
+			f.bad = refusedSince
+			return f
+		}
+		f.since = &Position{pos[:i], offset}
+	}
+	return f
+}

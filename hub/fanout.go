@@ -1,0 +1,192 @@
+package hub
+
+import (
+	"runtime"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+)
+
+const (
+	maxBatchFrames = 512
+	maxBatchBytes  = 128 << 10
+	maxFanFrames   = 8192    // waiting for the fan-out; above it a room reads its stream instead
+	maxFanBytes    = 8 << 20 // of payload
+	spreadFrom     = 4       // chunks from which a fan-out is spread over the cores
+)
+
+// fan is what waits to be said in a room. It is guarded by Room.mu.
+type fan struct {
+	waiting []said
+	bytes   int
+	running bool
+	space   chan struct{} // closed when nothing waits any more; made on demand
+}
+
+type said struct {
+	epoch string
+	m     Message
+}
+
+func (f *fan) full() bool { return len(f.waiting) >= maxFanFrames || f.bytes >= maxFanBytes }
+
+func (f *fan) wake() {
+	if f.space != nil {
+		close(f.space)
+		f.space = nil
+	}
+}
+
+// sayLocked numbers m and lets it go out: at once if nothing goes out now, else with what waits.
+func (r *Room) sayLocked(epoch string, m Message) {
+	r.seq++
+	r.fan.waiting = append(r.fan.waiting, said{epoch, m})
+	r.fan.bytes += len(m.Payload)
+	if !r.fan.running {
+		r.fan.running = r.hub.start(r.fanOut)
+	}
+}
+
+// fanOut says what waits, batch by batch, and ends when nothing waits.
+func (r *Room) fanOut() {
+	defer func() {
+		if p := recover(); p != nil {
+			r.hub.log.Error("panic in a fan-out", "room", r.name, "panic", panicKind(p), "stack", string(debug.Stack()))
+			r.mu.Lock()
+			r.fan.running = false
+			r.mu.Unlock()
+		}
+	}()
+	for {
+		r.mu.Lock()
+		if len(r.fan.waiting) == 0 || r.state == roomDead {
+			r.fan.running = false
+			r.fan.waiting, r.fan.bytes = nil, 0
+			r.fan.wake()
+			r.mu.Unlock()
+			return
+		}
+		batch := r.cutLocked()
+		chunks := r.chunks // only ever appended to
+		r.mu.Unlock()
+		batch.encode(r.name)
+		batch.spread(r.hub, chunks)
+		r.mu.Lock()
+		for i := range batch.said {
+			if s := &batch.said[i]; s.m.Offset > 0 {
+				r.told = Position{s.epoch, s.m.Offset}
+			}
+		}
+		r.mu.Unlock()
+	}
+}
+
+// A batch is a run of messages that goes to every member in one write each. It is encoded once.
+type batch struct {
+	last uint64 // number of its last message
+	said []said
+	buf  []byte // frames laid end to end
+	ends []int  // where each ends in buf
+}
+
+func (r *Room) cutLocked() *batch {
+	n, size := 0, 0
+	for n < len(r.fan.waiting) && n < maxBatchFrames && (n == 0 || size < maxBatchBytes) {
+		size += len(r.fan.waiting[n].m.Payload)
+		n++
+	}
+	b := &batch{said: r.fan.waiting[:n:n], last: r.seq - uint64(len(r.fan.waiting)-n)}
+	r.fan.waiting = r.fan.waiting[n:]
+	r.fan.bytes -= size
+	return b
+}
+
+func (b *batch) encode(room string) {
+	size := 0
+	for i := range b.said {
+		size += len(b.said[i].m.Payload) + len(room) + 192
+	}
+	b.buf = make([]byte, 0, size)
+	b.ends = make([]int, len(b.said))
+	for i := range b.said {
+		b.buf = appendPushFrame(b.buf, room, b.said[i].epoch, &b.said[i].m)
+		b.ends[i] = len(b.buf)
+	}
+}
+
+// after returns the frames numbered above from.
+func (b *batch) after(from uint64) piece {
+	first := b.last - uint64(len(b.ends)) + 1
+	switch {
+	case from >= b.last:
+		return piece{}
+	case from < first:
+		return piece{buf: b.buf, frames: len(b.ends)}
+	}
+	skip := int(from - first + 1)
+	return piece{buf: b.buf[b.ends[skip-1]:], frames: len(b.ends) - skip}
+}
+
+// spread hands the batch to the members of all chunks and returns when each has it, in its socket or in
+// its queue.
+func (b *batch) spread(h *Hub, chunks []*chunk) {
+	if len(chunks) < spreadFrom {
+		b.hand(h, chunks, new(atomic.Int64))
+		return
+	}
+	var next atomic.Int64
+	var wg sync.WaitGroup
+	for range min(runtime.GOMAXPROCS(0), len(chunks)) - 1 {
+		wg.Go(func() { b.hand(h, chunks, &next) })
+	}
+	b.hand(h, chunks, &next)
+	wg.Wait()
+}
+
+func (b *batch) hand(h *Hub, chunks []*chunk, next *atomic.Int64) {
+	s := seats.Get().(*[]*member)
+	defer seats.Put(s)
+	frames := 0
+	for {
+		i := int(next.Add(1)) - 1
+		if i >= len(chunks) {
+			break
+		}
+		for _, m := range chunks[i].snapshot(s) {
+			frames += m.hear(b)
+		}
+	}
+	h.delivered.Add(uint64(frames))
+}
+
+// hear hands a batch to one member; it tells how many frames it took.
+func (m *member) hear(b *batch) int {
+	c := m.conn
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if m.gone || c.closing {
+		return 0
+	}
+	p := b.after(m.from)
+	if p.frames == 0 {
+		return 0
+	}
+	m.from = b.last
+	if m.held != nil {
+		m.held.add(p, &c.hub.limits)
+		return p.frames
+	}
+	c.sendLocked(p)
+	return p.frames
+}
+
+// add holds p back. What exceeds half of a socket's queue is forgotten, and over says so.
+func (h *held) add(p piece, l *Limits) {
+	h.bytes += len(p.buf)
+	h.frames += p.frames
+	if h.over = h.over || h.bytes > l.QueueBytes/2 || h.frames > l.QueueFrames/2; h.over {
+		h.pieces = nil
+		return
+	}
+	h.pieces = append(h.pieces, p)
+}

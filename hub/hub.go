@@ -1,0 +1,449 @@
+// Package hub delivers messages to the sockets of a room.
+//
+// Delivery: in Offset order, at least once on the wire, once per Message.ID to the page. A part of a
+// stream that is lost is always announced, never skipped.
+// Concurrency: one reader goroutine per socket, a flusher only while frames wait for the kernel. Lock
+// order: shards, Room.mu, chunk.mu, Conn.mu, wheel.mu; nothing blocks under any of them.
+// Lifecycle: Shutdown returns when every goroutine that the Hub started has ended.
+// Dependencies: gorilla/websocket and go-redis; never wechat, store or web.
+package hub
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash/maphash"
+	"log/slog"
+	"maps"
+	"sort"
+	"sync"
+	"sync/atomic"
+	"time"
+	"unicode/utf8"
+)
+
+// A Session is who a socket speaks for. The caller has checked it.
+type Session struct {
+	User      string    // [A-Za-z0-9_.-]{1,64}
+	Role      string    // "user", "staff" or "admin"
+	ID        string    // of the token (jti): the handle by which the session is ended
+	Rooms     []string  // patterns of rooms that it may join beyond the rules
+	ExpiresAt time.Time // the socket is closed then, unless refreshed
+}
+
+// Options say how a Hub works. The zero value of a field means its default.
+type Options struct {
+	Broker       Broker // nil: a MemoryBroker
+	Mail         Mail   // nil: no durable mail; "user:ID" is then an ordinary room of the Broker
+	Rules        []Rule // nil: DefaultRules
+	Limits       Limits
+	Heartbeat    time.Duration                                            // 25 s: below the 60 s after which proxies cut an idle socket
+	Authenticate func(ctx context.Context, token string) (Session, error) // for the refresh frame; nil: refused
+	Logger       *slog.Logger
+}
+
+// Limits protect the hub. Zero means the default.
+type Limits struct {
+	FrameBytes      int64   // 16 KiB a client frame: a chat message, not an upload
+	FramesPerSecond float64 // 20, burst FramesBurst 60
+	FramesBurst     int
+	BadFrames       int           // 20 in a minute are abuse
+	RoomsPerSocket  int           // 128
+	SocketsPerUser  int           // 8; the oldest is closed with DisconnectReplaced
+	QueueBytes      int           // 1 MiB waiting for one socket
+	QueueFrames     int           // 1000
+	ReplayBytes     int           // 4 MiB of missed messages for one socket: what exceeds it is not recovered
+	ReplayFrames    int           // 2000
+	WriteWait       time.Duration // 5 s: a stuck write holds its own socket this long, no other
+}
+
+// Who a Disconnect is meant for: every socket that fits all the fields set.
+type Target struct {
+	User    string
+	Session string
+	Room    string // sockets that are in it
+}
+
+// Presence tells who is in a room. A person with several sockets counts once.
+type Presence struct {
+	Count int
+	Users []PresentUser // nil where the room's rule gives a count only
+}
+
+type PresentUser struct {
+	ID      string `json:"id"`
+	Sockets int    `json:"sockets"`
+}
+
+// RoomInfo is one row of the list of rooms that have members here.
+type RoomInfo struct {
+	Room    string
+	Users   int
+	Sockets int
+	Head    Position
+}
+
+// Stats are the hub's figures since start; gauges are of now.
+type Stats struct {
+	Sockets, Users, Rooms         int
+	Published, Delivered, Written uint64 // messages accepted · (message, socket) pairs handed over · system calls made for them
+	Dropped                       uint64 // sockets closed because they read too slowly
+	BadFrames                     uint64
+	Closed                        map[int]uint64 // by close code
+	Recovered, NotRecovered       uint64
+}
+
+// Errors that callers test.
+var (
+	ErrRoomName = errors.New("hub: room name must be [A-Za-z0-9_.:-]{1,128}")
+	ErrClosed   = errors.New("hub: shut down")
+	ErrPayload  = errors.New("hub: payload must be valid JSON in UTF-8, action must not be empty")
+	ErrMail     = errors.New("hub: the stream of this room is mail: store the message where mail is kept, then Ring")
+
+	errAnswers = errors.New("hub: a stream answered for another number of rooms")
+)
+
+const hubShards = 64 // enough that joins of different rooms seldom meet
+
+// A Hub is this node: its sockets, its rooms, and what is said in them. All methods are safe for
+// concurrent use.
+type Hub struct {
+	broker       Broker
+	ownBroker    bool
+	mail         Mail
+	rules        []Rule
+	limits       Limits
+	heartbeat    time.Duration
+	patience     time.Duration // how long one question to a Broker or Mail may take
+	authenticate func(ctx context.Context, token string) (Session, error)
+	log          *slog.Logger
+
+	wheel     *wheel
+	seed      maphash.Seed
+	rooms     [hubShards]roomShard
+	users     [hubShards]userShard
+	rates     rates
+	roomHeads batcher[Position]
+	mailHeads batcher[Position]
+	acked     batcher[uint64]
+
+	ctx    context.Context // ends when the hub is shut down
+	cancel context.CancelFunc
+	conns  sync.WaitGroup // readers
+	tasks  sync.WaitGroup // flushers, fan-outs, fills: every other goroutine but the wheel's
+	life   sync.RWMutex   // guards the next two against starting what nobody waits for
+	full   bool           // no new sockets
+	over   bool           // no new work
+
+	sockets                 atomic.Int64
+	published, delivered    atomic.Uint64
+	written, dropped        atomic.Uint64
+	badFrames               atomic.Uint64
+	recovered, notRecovered atomic.Uint64
+	closedMu                sync.Mutex
+	closed                  map[int]uint64
+}
+
+// New builds a Hub. Shutdown ends it. It fails when a rule makes no sense.
+func New(o Options) (*Hub, error) {
+	h := &Hub{
+		broker: o.Broker, mail: o.Mail, rules: o.Rules, limits: o.Limits.defaults(), heartbeat: o.Heartbeat,
+		authenticate: o.Authenticate, log: o.Logger, patience: 5 * time.Second, seed: maphash.MakeSeed(),
+		closed: make(map[int]uint64),
+	}
+	if h.rules == nil {
+		h.rules = DefaultRules()
+	}
+	for _, r := range h.rules {
+		if err := r.check(); err != nil {
+			return nil, err
+		}
+	}
+	if h.heartbeat <= 0 {
+		h.heartbeat = 25 * time.Second
+	}
+	if h.log == nil {
+		h.log = slog.New(slog.DiscardHandler)
+	}
+	if h.broker == nil {
+		b, err := NewMemoryBroker(nil)
+		if err != nil {
+			return nil, err
+		}
+		h.broker, h.ownBroker = b, true
+	}
+	for i := range hubShards {
+		h.rooms[i].rooms = make(map[string]*Room)
+		h.users[i].conns = make(map[string][]*Conn)
+	}
+	h.ctx, h.cancel = context.WithCancel(context.Background())
+	h.roomHeads = batcher[Position]{hub: h, ask: h.broker.Heads}
+	if h.mail != nil {
+		h.mailHeads = batcher[Position]{hub: h, ask: h.mail.Heads}
+		h.acked = batcher[uint64]{hub: h, ask: h.mail.Acked}
+	}
+	h.broker.Listen(h.deliver)
+	h.wheel = newWheel(min(max(h.heartbeat/64, 10*time.Millisecond), 500*time.Millisecond))
+	go h.wheel.run()
+	return h, nil
+}
+
+func (l Limits) defaults() Limits {
+	byDefault(&l.FrameBytes, 16<<10)
+	byDefault(&l.FramesPerSecond, 20)
+	byDefault(&l.FramesBurst, 60)
+	byDefault(&l.BadFrames, 20)
+	byDefault(&l.RoomsPerSocket, 128)
+	byDefault(&l.SocketsPerUser, 8)
+	byDefault(&l.QueueBytes, 1<<20)
+	byDefault(&l.QueueFrames, 1000)
+	byDefault(&l.ReplayBytes, 4<<20)
+	byDefault(&l.ReplayFrames, 2000)
+	byDefault(&l.WriteWait, 5*time.Second)
+	return l
+}
+
+func byDefault[T int | int64 | float64 | time.Duration](field *T, value T) {
+	if *field <= 0 {
+		*field = value
+	}
+}
+
+// Publish says m in a room, for the server: no rule is asked. It returns when the Broker has appended m.
+// ErrRoomName, ErrPayload and ErrMail are the caller's; any other error means that nothing was said, or that it
+// is not known: a repeat with the same ID is safe.
+func (h *Hub) Publish(ctx context.Context, room string, m Message) (Position, error) {
+	if err := h.checkMessage(room, &m); err != nil {
+		return Position{}, err
+	}
+	return h.publish(ctx, room, m)
+}
+
+func (h *Hub) publish(ctx context.Context, room string, m Message) (Position, error) {
+	rule := h.rule(room)
+	if h.isMail(rule) {
+		return h.post(ctx, room, m)
+	}
+	if h.ctx.Err() != nil {
+		return Position{}, ErrClosed
+	}
+	at, err := h.broker.Publish(ctx, room, m, rule.Keep)
+	if err != nil {
+		return Position{}, fmt.Errorf("hub: publish in %s: %w", room, err)
+	}
+	h.published.Add(1)
+	return at, nil
+}
+
+// A poster is a Mail that takes messages itself. Without it mail is written past the hub, which is then
+// told by Ring.
+type poster interface {
+	Post(ctx context.Context, room string, m Message) (Position, error)
+}
+
+func (h *Hub) post(ctx context.Context, room string, m Message) (Position, error) {
+	p, ok := h.mail.(poster)
+	if !ok {
+		if m.Client != "" {
+			return Position{}, refusedMail
+		}
+		return Position{}, ErrMail
+	}
+	at, err := p.Post(ctx, room, m)
+	if err != nil {
+		return Position{}, fmt.Errorf("hub: post to %s: %w", room, err)
+	}
+	h.published.Add(1)
+	h.Ring(room)
+	return at, nil
+}
+
+// Say says m to who is in the room now; it is not kept and has no Offset.
+func (h *Hub) Say(ctx context.Context, room string, m Message) error {
+	if err := h.checkMessage(room, &m); err != nil {
+		return err
+	}
+	if h.ctx.Err() != nil {
+		return ErrClosed
+	}
+	m.Offset = 0
+	if err := h.broker.Say(ctx, room, m); err != nil {
+		return fmt.Errorf("hub: say in %s: %w", room, err)
+	}
+	h.published.Add(1)
+	return nil
+}
+
+// checkMessage refuses what would break a frame, and says when it was said.
+func (h *Hub) checkMessage(room string, m *Message) error {
+	if !validRoom(room) {
+		return ErrRoomName
+	}
+	if m.Action == "" || len(m.Payload) > 0 && (!json.Valid(m.Payload) || !utf8.Valid(m.Payload)) {
+		return ErrPayload
+	}
+	if m.At.IsZero() {
+		m.At = time.Now()
+	}
+	return nil
+}
+
+// Ring tells that the Mail stream of a room grew: members get what they lack, in order, on every node that
+// the Broker reaches, and on this one even if it reaches none. It does not wait.
+func (h *Hub) Ring(room string) {
+	if !validRoom(room) {
+		return
+	}
+	h.start(func() {
+		ctx, cancel := context.WithTimeout(h.ctx, h.patience)
+		defer cancel()
+		if err := h.broker.Say(ctx, room, Message{Action: ringAction}); err != nil {
+			h.log.Warn("other nodes not told of mail", "room", room, "error", err)
+			h.deliver(room, "", Message{Action: ringAction})
+		}
+	})
+}
+
+// Disconnect closes the sockets of this node that fit t and tells how many. An empty Target fits none.
+func (h *Hub) Disconnect(t Target, d Disconnect) int {
+	n := 0
+	end := func(c *Conn) {
+		if t.Session != "" && c.session.Load().ID != t.Session || t.User != "" && c.user != t.User {
+			return
+		}
+		if c.close(d) {
+			n++
+		}
+	}
+	switch {
+	case t.Room != "":
+		if r := h.room(t.Room); r != nil {
+			r.each(func(m *member) { end(m.conn) })
+		}
+	case t.User != "":
+		for _, c := range h.connsOf(t.User) {
+			end(c)
+		}
+	case t.Session != "":
+		h.eachConn(end)
+	}
+	return n
+}
+
+// History reads a piece of a room's stream. A Limit of 0 means 300.
+func (h *Hub) History(ctx context.Context, room string, q Query) (Page, error) {
+	if !validRoom(room) {
+		return Page{}, ErrRoomName
+	}
+	if q.Limit <= 0 {
+		q.Limit = historyMost
+	}
+	p, err := h.stream(h.rule(room)).Read(ctx, room, q)
+	if err != nil {
+		return Page{}, fmt.Errorf("hub: history of %s: %w", room, err)
+	}
+	return p, nil
+}
+
+// Rooms lists the rooms that have members on this node, by name.
+func (h *Hub) Rooms() []RoomInfo {
+	var list []RoomInfo
+	for i := range h.rooms {
+		sh := &h.rooms[i]
+		sh.mu.RLock()
+		rooms := make([]*Room, 0, len(sh.rooms))
+		for _, r := range sh.rooms {
+			rooms = append(rooms, r)
+		}
+		sh.mu.RUnlock()
+		for _, r := range rooms {
+			users := r.count()
+			r.mu.Lock()
+			info := RoomInfo{Room: r.name, Users: users, Sockets: r.size, Head: r.at}
+			r.mu.Unlock()
+			if info.Sockets > 0 {
+				list = append(list, info)
+			}
+		}
+	}
+	sort.Slice(list, func(i, j int) bool { return list[i].Room < list[j].Room })
+	return list
+}
+
+func (h *Hub) Stats() Stats {
+	s := Stats{
+		Sockets: int(h.sockets.Load()), Published: h.published.Load(), Delivered: h.delivered.Load(),
+		Written: h.written.Load(), Dropped: h.dropped.Load(), BadFrames: h.badFrames.Load(),
+		Recovered: h.recovered.Load(), NotRecovered: h.notRecovered.Load(),
+	}
+	for i := range hubShards {
+		h.rooms[i].mu.RLock()
+		s.Rooms += len(h.rooms[i].rooms)
+		h.rooms[i].mu.RUnlock()
+		h.users[i].mu.Lock()
+		s.Users += len(h.users[i].conns)
+		h.users[i].mu.Unlock()
+	}
+	h.closedMu.Lock()
+	s.Closed = maps.Clone(h.closed)
+	h.closedMu.Unlock()
+	return s
+}
+
+func (h *Hub) countClosed(code int) {
+	h.closedMu.Lock()
+	h.closed[code]++
+	h.closedMu.Unlock()
+}
+
+// start runs f in a goroutine that Shutdown waits for; false when it is too late for that.
+func (h *Hub) start(f func()) bool {
+	h.life.RLock()
+	defer h.life.RUnlock()
+	if h.over {
+		return false
+	}
+	h.tasks.Go(f)
+	return true
+}
+
+// sleep waits for d; false when the hub ends meanwhile.
+func (h *Hub) sleep(d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-h.ctx.Done():
+		return false
+	}
+}
+
+func (h *Hub) shard(name string) int { return int(maphash.String(h.seed, name) % hubShards) }
+
+func (h *Hub) roomShard(name string) *roomShard { return &h.rooms[h.shard(name)] }
+
+// room returns the room if it has members here.
+func (h *Hub) room(name string) *Room {
+	sh := h.roomShard(name)
+	sh.mu.RLock()
+	defer sh.mu.RUnlock()
+	return sh.rooms[name]
+}
+
+func (h *Hub) isMail(r *Rule) bool { return r.Mail && h.mail != nil }
+
+func (h *Hub) stream(r *Rule) Stream {
+	if h.isMail(r) {
+		return h.mail
+	}
+	return h.broker
+}
+
+func (h *Hub) heads(r *Rule) *batcher[Position] {
+	if h.isMail(r) {
+		return &h.mailHeads
+	}
+	return &h.roomHeads
+}

@@ -1,0 +1,254 @@
+package hub
+
+import (
+	"context"
+	"errors"
+	"time"
+)
+
+// joining is one room on a socket's way in. The room's live messages are held from before its history is
+// read until both are handed over in order, so there is no window in between.
+type joining struct {
+	name   string
+	since  *Position // where the client stands; nil: it wants what comes from now on
+	room   *Room     // pinned
+	m      *member
+	at     Position // live from here
+	replay replay
+	err    error // a *refusal or our fault: not joined
+}
+
+// replay is what a socket has missed in a room.
+type replay struct {
+	buf      []byte // frames laid end to end
+	n        int    // messages in it
+	complete bool   // it reaches up to where live begins
+}
+
+var (
+	errBound = errors.New("hub: more was missed than one replay holds")
+	errGone  = errors.New("hub: history does not reach back")
+)
+
+// begin joins a room as far as holding what is said there; finish lets the client hear it.
+func (c *Conn) begin(ctx context.Context, j *joining) {
+	if j.err = j.room.started(ctx); j.err != nil {
+		j.room.exit()
+		return
+	}
+	var ok bool
+	if j.m, j.at, ok = j.room.attach(c); !ok {
+		j.room.exit()
+		j.err = ErrClosed
+		return
+	}
+	switch {
+	case j.since != nil:
+		j.replay, j.err = j.room.since(ctx, *j.since, j.at)
+	case c.hub.isMail(j.room.rule) && c.session.Load().owns(j.room.rule, j.name):
+		j.replay, j.err = j.room.unacknowledged(ctx, j.at)
+	}
+	if j.err != nil {
+		c.forget(j.m)
+		j.m = nil
+	}
+}
+
+// finish sends first and, for each room joined, what was missed and what was said since: all in one write
+// if it fits. first is called when nothing can change any more.
+func (c *Conn) finish(joined []*joining, first func() []byte) {
+	size := 0
+	for _, j := range joined {
+		size += len(j.replay.buf)
+	}
+	if size > 0 && !c.waitReplay(size) {
+		return
+	}
+	c.cork()
+	defer c.uncork()
+	for !c.settle(joined, first) {
+		for _, j := range joined {
+			c.restart(j)
+		}
+	}
+	for _, j := range joined {
+		if j.m != nil && j.since == nil && j.replay.n > 0 && !j.replay.complete {
+			// More mail than one replay holds: it comes back for the rest.
+			c.hub.start(func() {
+				if c.waitDrained() {
+					c.close(DisconnectSlow.after(100*time.Millisecond, time.Second))
+				}
+			})
+		}
+	}
+}
+
+// settle hands everything over, or reports that a room had more to say meanwhile than is held.
+func (c *Conn) settle(joined []*joining, first func() []byte) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closing || c.departed {
+		return true
+	}
+	for _, j := range joined {
+		if j.m != nil && j.m.held != nil && j.m.held.over {
+			return false
+		}
+	}
+	c.sendLocked(piece{buf: first(), frames: 1, replay: true})
+	for _, j := range joined {
+		if j.m == nil || j.m.held == nil {
+			continue
+		}
+		if j.replay.n > 0 {
+			c.sendLocked(piece{buf: j.replay.buf, frames: j.replay.n, replay: true})
+		}
+		for _, p := range j.m.held.pieces {
+			c.sendLocked(p)
+		}
+		j.m.held = nil
+	}
+	return true
+}
+
+// restart joins a room afresh whose live messages were too many to hold.
+func (c *Conn) restart(j *joining) {
+	c.mu.Lock()
+	over := j.m != nil && j.m.held != nil && j.m.held.over
+	c.mu.Unlock()
+	if !over {
+		return
+	}
+	j.room.repin()
+	c.forget(j.m)
+	j.replay = replay{}
+	var ok bool
+	if j.m, j.at, ok = j.room.attach(c); !ok {
+		j.room.exit()
+		j.m, j.err = nil, ErrClosed
+	}
+}
+
+// member returns the membership of a room by name, nil if there is none.
+func (c *Conn) member(room string) *member {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, m := range c.rooms {
+		if m.room.name == room {
+			return m
+		}
+	}
+	return nil
+}
+
+// forget ends a membership; false if somebody else did.
+func (c *Conn) forget(m *member) bool {
+	c.mu.Lock()
+	if m.gone {
+		c.mu.Unlock()
+		return false
+	}
+	m.gone, m.held = true, nil
+	for i := range c.rooms {
+		if c.rooms[i] == m {
+			last := len(c.rooms) - 1
+			c.rooms[i] = c.rooms[last]
+			c.rooms[last] = nil
+			c.rooms = c.rooms[:last]
+			break
+		}
+	}
+	c.mu.Unlock()
+	m.room.detach(m)
+	return true
+}
+
+// since reads what a client that stands at since has missed before at. Not complete: it has to start afresh.
+func (r *Room) since(ctx context.Context, since, at Position) (replay, error) {
+	h := r.hub
+	if since.Epoch != at.Epoch || since.Offset > at.Offset {
+		h.notRecovered.Add(1)
+		return replay{}, nil
+	}
+	p, err := r.read(ctx, since.Offset, at)
+	switch {
+	case errors.Is(err, errBound), errors.Is(err, errGone):
+		h.notRecovered.Add(1)
+		return replay{}, nil
+	case err != nil:
+		return replay{}, err
+	}
+	h.recovered.Add(1)
+	return p, nil
+}
+
+// unacknowledged reads the mail of a device that brings no Position: what its user has not acknowledged
+// and is still kept, or as much of it from the oldest as one replay holds.
+func (r *Room) unacknowledged(ctx context.Context, at Position) (replay, error) {
+	if at.Offset == 0 {
+		return replay{complete: true}, nil
+	}
+	acked, err := r.hub.acked.get(ctx, r.name)
+	if err != nil {
+		return replay{}, err
+	}
+	for {
+		p, err := r.read(ctx, acked, at)
+		if errors.Is(err, errGone) {
+			page, err := r.stream().Read(ctx, r.name, Query{After: acked, Limit: 1})
+			if err != nil {
+				return replay{}, err
+			}
+			if page.Epoch != at.Epoch || page.First <= acked+1 {
+				return replay{}, nil // another life since the room was entered: its fill will say it
+			}
+			acked = page.First - 1
+			continue
+		}
+		if errors.Is(err, errBound) {
+			err = nil
+		}
+		return p, err
+	}
+}
+
+// read reads the messages above after up to at, all of them or errGone; with errBound those that one
+// replay holds.
+func (r *Room) read(ctx context.Context, after uint64, at Position) (p replay, err error) {
+	l := &r.hub.limits
+	for next := after + 1; next <= at.Offset; {
+		page, err := r.stream().Read(ctx, r.name, Query{After: next - 1, Limit: min(int(at.Offset-next)+1, fillPage)})
+		if err != nil {
+			return replay{}, err
+		}
+		if page.Epoch != at.Epoch || len(page.Messages) == 0 {
+			return replay{}, errGone
+		}
+		for i := range page.Messages {
+			m := &page.Messages[i]
+			if m.Offset > at.Offset {
+				break
+			}
+			if m.Offset != next {
+				return replay{}, errGone
+			}
+			if p.n >= l.ReplayFrames || len(p.buf)+len(m.Payload) > l.ReplayBytes && p.n > 0 {
+				return p, errBound
+			}
+			p.buf = appendPushFrame(p.buf, r.name, page.Epoch, m)
+			p.n++
+			next++
+		}
+	}
+	p.complete = true
+	return p, nil
+}
+
+// waitReplay waits until the socket has taken earlier replays, so that it never holds more than one
+// allowance of them. False if it is being closed.
+func (c *Conn) waitReplay(size int) bool {
+	c.mu.Lock()
+	fits := c.queue.replay == 0 || c.queue.replay+size <= c.hub.limits.ReplayBytes
+	c.mu.Unlock()
+	return fits || c.waitDrained()
+}

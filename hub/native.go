@@ -1,0 +1,312 @@
+package hub
+
+import (
+	"context"
+	"errors"
+	"time"
+)
+
+const (
+	historyLimit = 50  // messages of a history that names no limit
+	historyMost  = 300 // messages of one history reply
+	presentMost  = 1000
+	maxAction    = 128 // bytes of an action's name
+)
+
+// handle does what one frame asks for and replies. asked tells that a heartbeat waited for an answer:
+// then anything will do.
+func (c *Conn) handle(text bool, data []byte, asked bool) {
+	var q request
+	no := refusedBinary
+	if text {
+		q, no = parseRequest(data)
+	}
+	if no == nil && q.Action == "" {
+		no = refusedNoAction
+	}
+	if no != nil && q.Action == "" && (asked || q.isHeartbeat()) {
+		return
+	}
+	if no == nil {
+		no = c.do(&q)
+	}
+	if no == nil {
+		return
+	}
+	if no.Word == "bad_frame" || no.Word == "unknown_action" {
+		c.hub.badFrames.Add(1)
+		if c.bad.add(time.Now()) >= c.hub.limits.BadFrames {
+			c.close(DisconnectAbuse)
+			return
+		}
+	}
+	b := appendReply(make([]byte, 0, 128), q.ID, false)
+	b = appendString(append(b, `,"error":`...), no.Word)
+	b = appendString(append(b, `,"message":`...), no.Text)
+	c.sendText(append(b, '}'))
+}
+
+func (c *Conn) sendText(body []byte) { c.send(1, textFrame(body)) }
+
+// do carries a request out and replies, or returns why not.
+func (c *Conn) do(q *request) *refusal {
+	ctx, cancel := context.WithTimeout(c.hub.ctx, c.hub.patience)
+	defer cancel()
+	switch q.Action {
+	case "join":
+		return c.doJoin(ctx, q)
+	case "leave":
+		return c.doLeave(q)
+	case "publish":
+		return c.doPublish(ctx, q)
+	case "presence":
+		return c.doPresence(ctx, q)
+	case "history":
+		return c.doHistory(ctx, q)
+	case "ack":
+		return c.doAck(ctx, q)
+	case "refresh":
+		return c.doRefresh(ctx, q)
+	case "ping":
+		c.sendText(append(appendReply(nil, q.ID, true), '}'))
+		return nil
+	}
+	return refusedUnknown
+}
+
+// away turns a fault of ours into what the client is told; the log gets the fault.
+func (c *Conn) away(what string, err error) *refusal {
+	if no, ok := errors.AsType[*refusal](err); ok {
+		return no
+	}
+	c.hub.log.Warn("request not carried out", "action", what, "client", c.id, "error", err)
+	return refusedAway
+}
+
+func (c *Conn) doJoin(ctx context.Context, q *request) *refusal {
+	j, no := c.admit(q.Room, q.since())
+	if no != nil {
+		return no
+	}
+	reply := func() []byte {
+		b := appendReply(make([]byte, 0, 160), q.ID, true)
+		b = appendJoined(appendString(append(b, `,"room":`...), j.name), j)
+		return textFrame(append(b, '}'))
+	}
+	if m := c.member(q.Room); m != nil {
+		if j.since == nil {
+			m.room.mu.Lock()
+			j.at = m.room.told
+			m.room.mu.Unlock()
+			c.send(1, reply())
+			return nil
+		}
+		c.forget(m) // everything after since comes anew
+	}
+	var err error
+	if j.room, err = c.hub.pin(j.name); err != nil {
+		return c.away(q.Action, err)
+	}
+	c.begin(ctx, j)
+	if j.err != nil {
+		return c.away(q.Action, j.err)
+	}
+	c.finish([]*joining{j}, reply)
+	return nil
+}
+
+// admit asks whether the client may join the room.
+func (c *Conn) admit(room string, since *Position) (*joining, *refusal) {
+	if !validRoom(room) {
+		return nil, refusedRoom
+	}
+	if !c.session.Load().mayJoin(c.hub.rule(room), room) {
+		return nil, refusedJoin
+	}
+	c.mu.Lock()
+	n := len(c.rooms)
+	c.mu.Unlock()
+	if n >= c.hub.limits.RoomsPerSocket+ownRooms && c.member(room) == nil {
+		return nil, refusedRooms
+	}
+	return &joining{name: room, since: since}, nil
+}
+
+func (c *Conn) doLeave(q *request) *refusal {
+	if !validRoom(q.Room) {
+		return refusedRoom
+	}
+	m := c.member(q.Room)
+	if m == nil {
+		return refusedMember
+	}
+	c.forget(m)
+	b := appendString(append(appendReply(nil, q.ID, true), `,"room":`...), q.Room)
+	c.sendText(append(b, '}'))
+	return nil
+}
+
+func (c *Conn) doPublish(ctx context.Context, q *request) *refusal {
+	h := c.hub
+	switch {
+	case !validRoom(q.Room):
+		return refusedRoom
+	case q.Data == nil || q.Data.Action == "" || len(q.Data.Action) > maxAction:
+		return refusedData
+	case reservedAction(q.Data.Action):
+		return refusedAction
+	}
+	rule := h.rule(q.Room)
+	joined := c.member(q.Room) != nil
+	if !c.session.Load().mayPublish(rule, q.Room, joined) {
+		if rule.Publish == Member && c.session.Load().mayJoin(rule, q.Room) {
+			return refusedMember
+		}
+		return refusedPublish
+	}
+	if !h.rates.take(q.Room, rule.Rate) {
+		return refusedRate
+	}
+	m := Message{Action: q.Data.Action, Payload: q.Data.Payload, Client: c.id, At: time.Now()}
+	at, err := h.publish(ctx, q.Room, m)
+	if err != nil {
+		return c.away(q.Action, err)
+	}
+	b := appendPosition(appendReply(nil, q.ID, true), at)
+	c.sendText(append(b, '}'))
+	return nil
+}
+
+func (c *Conn) doPresence(ctx context.Context, q *request) *refusal {
+	if !validRoom(q.Room) {
+		return refusedRoom
+	}
+	rule := c.hub.rule(q.Room)
+	if c.member(q.Room) == nil && !c.session.Load().mayJoin(rule, q.Room) {
+		return refusedJoin
+	}
+	if rule.Presence == PresenceNone || rule.Presence == "" {
+		return refusedPresence
+	}
+	p, err := c.hub.Presence(ctx, q.Room)
+	if err != nil {
+		return c.away(q.Action, err)
+	}
+	b := appendString(append(appendReply(nil, q.ID, true), `,"room":`...), q.Room)
+	b = appendInt(append(b, `,"count":`...), int64(p.Count))
+	if p.Users != nil {
+		b = append(b, `,"users":[`...)
+		for i, u := range p.Users[:min(len(p.Users), presentMost)] {
+			if i > 0 {
+				b = append(b, ',')
+			}
+			b = appendString(append(b, `{"id":`...), u.ID)
+			b = append(appendInt(append(b, `,"sockets":`...), int64(u.Sockets)), '}')
+		}
+		b = append(b, ']')
+	}
+	c.sendText(append(b, '}'))
+	return nil
+}
+
+func (c *Conn) doHistory(ctx context.Context, q *request) *refusal {
+	if !validRoom(q.Room) {
+		return refusedRoom
+	}
+	if c.member(q.Room) == nil && !c.session.Load().mayJoin(c.hub.rule(q.Room), q.Room) {
+		return refusedJoin
+	}
+	query := Query{Limit: min(q.Limit, historyMost), Newest: true}
+	if q.Limit <= 0 {
+		query.Limit = historyLimit
+	}
+	if since := q.since(); since != nil {
+		query.After, query.Newest = since.Offset, false
+	}
+	page, err := c.hub.History(ctx, q.Room, query)
+	if err == nil && q.Since != nil && page.Epoch != q.Since.Epoch { // of another life: what is there now
+		query.After, query.Newest = 0, true
+		page, err = c.hub.History(ctx, q.Room, query)
+	}
+	if err != nil {
+		return c.away(q.Action, err)
+	}
+	c.sendText(appendHistory(q, page, query.Newest, c.hub.limits.QueueBytes/2))
+	return nil
+}
+
+// appendHistory is the reply to a history; what exceeds most bytes is left out at the end that the client
+// can ask for again.
+func appendHistory(q *request, page Page, newest bool, most int) []byte {
+	list, size := page.Messages, 0
+	for n := range list {
+		i := n
+		if newest {
+			i = len(list) - 1 - n
+		}
+		if size += len(list[i].Payload) + 256; size > most && n > 0 {
+			if newest {
+				list = list[i+1:]
+			} else {
+				list = list[:i]
+			}
+			break
+		}
+	}
+	b := appendString(append(appendReply(nil, q.ID, true), `,"room":`...), q.Room)
+	b = append(appendPosition(b, Position{page.Epoch, page.Head}), `,"messages":[`...)
+	for i := range list {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = appendPush(b, q.Room, page.Epoch, &list[i])
+	}
+	return append(b, `]}`...)
+}
+
+func (c *Conn) doAck(ctx context.Context, q *request) *refusal {
+	if !validRoom(q.Room) {
+		return refusedRoom
+	}
+	m := c.member(q.Room)
+	if m == nil {
+		return refusedMember
+	}
+	m.room.mu.Lock()
+	head := m.room.at.Offset
+	m.room.mu.Unlock()
+	if q.Offset > head {
+		return refusedFuture
+	}
+	if c.hub.isMail(m.room.rule) {
+		if !c.session.Load().owns(m.room.rule, q.Room) {
+			return refusedAck
+		}
+		if err := c.hub.mail.Ack(ctx, q.Room, q.Offset); err != nil {
+			return c.away(q.Action, err)
+		}
+	}
+	c.sendText(append(appendReply(nil, q.ID, true), '}'))
+	return nil
+}
+
+func (c *Conn) doRefresh(ctx context.Context, q *request) *refusal {
+	authenticate := c.hub.authenticate
+	if authenticate == nil || q.Token == "" {
+		return refusedToken
+	}
+	s, err := authenticate(ctx, q.Token)
+	if err != nil || s.User != c.user {
+		return refusedToken
+	}
+	c.session.Store(&s)
+	if !s.ExpiresAt.IsZero() {
+		c.hub.wheel.set(&c.timer, min(s.ExpiresAt.UnixNano(), c.hub.wheel.now.Load()+int64(c.hub.heartbeat)))
+	}
+	b := appendReply(nil, q.ID, true)
+	if !s.ExpiresAt.IsZero() {
+		b = appendInt(append(b, `,"expiresAt":`...), s.ExpiresAt.UnixMilli())
+	}
+	c.sendText(append(b, '}'))
+	return nil
+}

@@ -1,0 +1,130 @@
+package hub
+
+import (
+	"encoding/json"
+	"errors"
+	"strconv"
+)
+
+// A request is one frame of a client of the native protocol.
+type request struct {
+	ID     json.RawMessage `json:"id"` // the client's own number, echoed as it came
+	Action string          `json:"action"`
+	Room   string          `json:"room"`
+	Data   *struct {
+		Action  string          `json:"action"`
+		Payload json.RawMessage `json:"payload"`
+	} `json:"data"`
+	Since *struct {
+		Epoch  string `json:"epoch"`
+		Offset uint64 `json:"offset"`
+	} `json:"since"`
+	Offset uint64          `json:"offset"`
+	Limit  int             `json:"limit"`
+	Token  string          `json:"token"`
+	Ping   json.RawMessage `json:"ping"` // {"ping":…} and {"pong":…} are heartbeats, not requests
+	Pong   json.RawMessage `json:"pong"`
+}
+
+// A refusal is why a request was not granted: a stable word for programs, a sentence for people.
+type refusal struct {
+	Word string
+	Text string
+}
+
+func (r *refusal) Error() string { return "hub: " + r.Word + ": " + r.Text }
+
+// The words of refusals.
+var (
+	refusedBinary   = &refusal{"bad_frame", "frames are text: one JSON object each"}
+	refusedJSON     = &refusal{"bad_frame", "not one JSON object with fields of the right types"}
+	refusedNoAction = &refusal{"bad_frame", "the frame has no action"}
+	refusedID       = &refusal{"bad_frame", "id must be a number"}
+	refusedUnknown  = &refusal{"unknown_action", "there is no such action"}
+	refusedRoom     = &refusal{"bad_room", "a room's name is [A-Za-z0-9_.:-]{1,128}"}
+	refusedSince    = &refusal{"bad_room", "a position is NAME@EPOCH:OFFSET"}
+	refusedJoin     = &refusal{"forbidden", "you may not join this room"}
+	refusedPublish  = &refusal{"forbidden", "you may not publish in this room"}
+	refusedPresence = &refusal{"forbidden", "this room does not tell who is in it"}
+	refusedAck      = &refusal{"forbidden", "this is another user's mail"}
+	refusedMember   = &refusal{"not_joined", "join the room first"}
+	refusedAction   = &refusal{"forbidden_action", "this action is the server's own or a reserved name"}
+	refusedData     = &refusal{"bad_frame", "data.action must have 1 to 128 bytes"}
+	refusedRate     = &refusal{"too_many", "too many messages in this room: wait a moment"}
+	refusedRooms    = &refusal{"too_many_rooms", "this socket has joined as many rooms as it may"}
+	refusedMail     = &refusal{"forbidden", "mail is not written over this socket"}
+	refusedFuture   = &refusal{"bad_frame", "offset is greater than that of the newest message"}
+	refusedAway     = &refusal{"unavailable", "try again in a moment"}
+	refusedToken    = &refusal{"bad_token", "the token is not valid for this user"}
+)
+
+// parseRequest reads one frame. A request that is refused may still carry its id.
+func parseRequest(data []byte) (q request, r *refusal) {
+	err := json.Unmarshal(data, &q)
+	if err != nil {
+		var wrong *json.UnmarshalTypeError
+		if !errors.As(err, &wrong) {
+			return request{}, refusedJSON
+		}
+		r = refusedJSON
+	}
+	for _, b := range data { // null and lists of nothing pass the decoder
+		if b == ' ' || b == '\t' || b == '\n' || b == '\r' {
+			continue
+		}
+		if b != '{' {
+			return request{}, refusedJSON
+		}
+		break
+	}
+	if id := string(q.ID); id == "null" {
+		q.ID = nil
+	} else if id != "" && (len(id) > 32 || id[0] != '-' && (id[0] < '0' || id[0] > '9')) {
+		q.ID = nil
+		return q, refusedID
+	}
+	return q, r
+}
+
+// since is the position that the request brings, nil for none.
+func (q *request) since() *Position {
+	if q.Since == nil {
+		return nil
+	}
+	return &Position{q.Since.Epoch, q.Since.Offset}
+}
+
+// isHeartbeat tells whether the frame is a sign of life and nothing else.
+func (q *request) isHeartbeat() bool {
+	return q.Action == "" && q.ID == nil && (q.Ping != nil || q.Pong != nil)
+}
+
+// appendReply begins the reply to the request id; the caller adds fields and the closing brace.
+func appendReply(dst []byte, id json.RawMessage, ok bool) []byte {
+	dst = append(dst, `{"reply":`...)
+	if len(id) == 0 {
+		dst = append(dst, `null`...)
+	} else {
+		dst = append(dst, id...)
+	}
+	return strconv.AppendBool(append(dst, `,"ok":`...), ok)
+}
+
+func appendUint(dst []byte, n uint64) []byte { return strconv.AppendUint(dst, n, 10) }
+func appendInt(dst []byte, n int64) []byte   { return strconv.AppendInt(dst, n, 10) }
+
+// appendPosition appends "epoch" and "offset" as further fields.
+func appendPosition(dst []byte, at Position) []byte {
+	dst = appendString(append(dst, `,"epoch":`...), at.Epoch)
+	return appendUint(append(dst, `,"offset":`...), at.Offset)
+}
+
+// appendJoined appends what a client learns of a room that it joined, as further fields.
+func appendJoined(dst []byte, j *joining) []byte {
+	dst = appendPosition(dst, j.at)
+	if j.since != nil {
+		dst = strconv.AppendBool(append(dst, `,"recovered":`...), j.replay.complete)
+		dst = appendInt(append(dst, `,"missed":`...), int64(j.replay.n))
+	}
+	return dst
+}

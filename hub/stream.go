@@ -1,0 +1,214 @@
+package hub
+
+import (
+	"context"
+	"sync"
+	"time"
+)
+
+const (
+	fillPage  = 200                    // messages that a fill reads at once
+	retryFrom = 100 * time.Millisecond // first pause after a read that failed
+	retryTo   = 5 * time.Second        // longest: mail reaches connected users within it once its store is back
+)
+
+// ringAction is the empty action: what the Broker carries to tell that mail came. It is said to nobody.
+const ringAction = ""
+
+// deliver takes in what the Broker announces. It does not block.
+func (h *Hub) deliver(room, epoch string, m Message) {
+	sh := h.roomShard(room)
+	sh.mu.RLock()
+	r := sh.rooms[room]
+	sh.mu.RUnlock()
+	if r != nil {
+		r.take(epoch, m)
+	}
+}
+
+func (r *Room) take(epoch string, m Message) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	switch {
+	case r.state == roomStarting:
+		if m.Offset > 0 {
+			r.noted = Position{epoch, m.Offset}
+		}
+	case r.state == roomDead:
+	case m.Offset == 0 && m.Action == ringAction:
+		r.lagLocked()
+	case m.Offset == 0:
+		if !r.fan.full() { // what is not kept may be missed
+			r.sayLocked(epoch, m)
+		}
+	case r.filling || r.fan.full():
+		r.lagLocked() // the fill will come across it
+	case epoch == r.at.Epoch && m.Offset <= r.at.Offset:
+	case epoch == r.at.Epoch && m.Offset == r.at.Offset+1:
+		r.at.Offset = m.Offset
+		r.sayLocked(epoch, m)
+	default:
+		r.lagLocked()
+	}
+}
+
+// lagLocked has the members' lack read from the stream: one reader a room, however often it is called.
+func (r *Room) lagLocked() {
+	if r.filling {
+		r.again = true
+		return
+	}
+	r.filling = r.hub.start(r.fill)
+}
+
+// fill reads what the members lack until nothing is lacking.
+func (r *Room) fill() {
+	pause := retryFrom
+	for {
+		r.mu.Lock()
+		if r.state == roomDead {
+			r.filling = false
+			r.mu.Unlock()
+			return
+		}
+		if r.fan.full() {
+			if r.fan.space == nil {
+				r.fan.space = make(chan struct{})
+			}
+			space := r.fan.space
+			r.mu.Unlock()
+			<-space // the fan-out never waits for a socket
+			continue
+		}
+		at := r.at
+		r.again = false
+		r.mu.Unlock()
+		ctx, cancel := context.WithTimeout(r.hub.ctx, r.hub.patience)
+		page, err := r.stream().Read(ctx, r.name, Query{After: at.Offset, Limit: fillPage})
+		cancel()
+		if err != nil {
+			r.hub.log.Warn("room cannot read its stream", "room", r.name, "error", err)
+			if !r.hub.sleep(pause) {
+				r.mu.Lock()
+				r.filling = false
+				r.mu.Unlock()
+				return
+			}
+			pause = min(2*pause, retryTo)
+			continue
+		}
+		pause = retryFrom
+		if r.takePage(page) {
+			return
+		}
+	}
+}
+
+// takePage takes in what a fill has read; true when the members lack nothing more.
+func (r *Room) takePage(p Page) (done bool) {
+	r.mu.Lock()
+	hole := false
+	switch {
+	case p.Epoch != r.at.Epoch:
+		// Another life of the stream: its pushes carry the new Epoch, so nobody takes them for the old one's.
+		r.at = Position{Epoch: p.Epoch}
+		r.again, r.fresh = true, true
+	case p.Head < r.at.Offset:
+		// The stream forgot its end without a new Epoch. Nothing can be promised to the members.
+		r.at.Offset, hole = p.Head, true
+	case p.First > r.at.Offset+1 && p.Head > r.at.Offset:
+		hole = !r.fresh
+		r.at.Offset = p.First - 1
+		r.again = true
+	default:
+		r.fresh = false
+		for _, m := range p.Messages {
+			if m.Offset == r.at.Offset+1 {
+				r.at.Offset = m.Offset
+				r.sayLocked(p.Epoch, m)
+			}
+		}
+		r.again = r.again || len(p.Messages) > 0 && r.at.Offset < p.Head
+	}
+	done = !r.again
+	r.filling = !done
+	r.mu.Unlock()
+	if hole { // a hole is always announced: they come back with their Positions and are told
+		r.hub.log.Warn("room lost a part of its stream", "room", r.name)
+		r.each(func(m *member) { m.conn.close(DisconnectSlow) })
+	}
+	return done
+}
+
+// A batcher joins the questions of many callers: a lone one is asked at once, those that come while it
+// is asked go together in the next.
+type batcher[T any] struct {
+	hub *Hub
+	ask func(ctx context.Context, rooms []string) ([]T, error)
+
+	mu      sync.Mutex
+	waiting []*question[T]
+	running bool
+}
+
+type question[T any] struct {
+	room   string
+	answer T
+	err    error
+	done   chan struct{}
+}
+
+const batchRooms = 1000 // rooms asked for at once
+
+func (b *batcher[T]) get(ctx context.Context, room string) (T, error) {
+	q := &question[T]{room: room, done: make(chan struct{})}
+	b.mu.Lock()
+	b.waiting = append(b.waiting, q)
+	if !b.running {
+		b.running = b.hub.start(b.run)
+	}
+	running := b.running
+	b.mu.Unlock()
+	if !running {
+		return q.answer, ErrClosed
+	}
+	select {
+	case <-q.done:
+		return q.answer, q.err
+	case <-ctx.Done():
+		var none T
+		return none, context.Cause(ctx)
+	}
+}
+
+func (b *batcher[T]) run() {
+	for {
+		b.mu.Lock()
+		n := min(len(b.waiting), batchRooms)
+		asked := b.waiting[:n:n]
+		b.waiting = b.waiting[n:]
+		if n == 0 {
+			b.waiting = nil
+			b.running = false
+			b.mu.Unlock()
+			return
+		}
+		b.mu.Unlock()
+		rooms := make([]string, n)
+		for i, q := range asked {
+			rooms[i] = q.room
+		}
+		ctx, cancel := context.WithTimeout(b.hub.ctx, b.hub.patience)
+		answers, err := b.ask(ctx, rooms)
+		cancel()
+		if err == nil && len(answers) != n {
+			err = errAnswers
+		}
+		for i, q := range asked {
+			if q.err = err; err == nil {
+				q.answer = answers[i]
+			}
+			close(q.done)
+		}
+	}
+}
