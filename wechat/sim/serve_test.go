@@ -5,7 +5,9 @@ import (
 	"errors"
 	"net/http"
 	"net/http/httptest"
+	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -200,4 +202,57 @@ func TestServe_overHTTP(t *testing.T) {
 	if _, err := server.Client().Post(server.URL+"/cgi-bin/stable_token", "application/json", strings.NewReader("{}")); err == nil {
 		t.Error("a lost answer arrived")
 	}
+}
+
+// Codes and nonces are forgotten when they can do no harm any more, and not before.
+func TestCodesAndNonces_bounded(t *testing.T) {
+	w := newWorld(t, nil)
+	first := w.control("/sim/login", object{"user": "alice"}).text("code")
+	w.session(loginQuery(first))
+	w.clock.move(2 * codeLife)
+	second := w.control("/sim/login", object{"user": "alice"}).text("code")
+	if got := w.session(loginQuery(first)); got.number("errcode") != 40163 {
+		t.Errorf("used code after ten minutes: %v", got)
+	}
+	w.clock.move(time.Second)
+	w.control("/sim/login", object{"user": "bob"})
+	if got := w.session(loginQuery(first)); got.number("errcode") != 40029 {
+		t.Errorf("used code after that: %v", got)
+	}
+	w.sim.mu.Lock()
+	if len(w.sim.codes) != 2 || len(w.sim.codeLine) != 2 || w.sim.codes[second] == nil {
+		t.Errorf("%d codes", len(w.sim.codes))
+	}
+	now := w.clock.Now()
+	for i := range maxNonces {
+		w.sim.nonces[strconv.Itoa(i)] = now.Add(-3 * clockSlack)
+	}
+	w.sim.nonces["fresh"] = now
+	w.sim.mu.Unlock()
+	if !w.sim.firstUse("new", now) || w.sim.firstUse("new", now) || w.sim.firstUse("fresh", now) || len(w.sim.nonces) != 2 {
+		t.Errorf("%d nonces", len(w.sim.nonces))
+	}
+}
+
+func BenchmarkPrepay(b *testing.B) {
+	s, err := New(Options{Credentials: credentials()})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer s.Close()
+	var n atomic.Int64
+	key, err := privateKey(credentials().MerchantKeyPEM)
+	if err != nil {
+		b.Fatal(err)
+	}
+	w := &world{sim: s, clock: &clock{at: time.Now()}}
+	openid := s.openidOf("alice")
+	b.RunParallel(func(pb *testing.PB) {
+		for pb.Next() {
+			body := string(toJSON(w.order("T"+strconv.FormatInt(1e9+n.Add(1), 10), openid)))
+			if rec := w.do(sign(key, w.clock.Now(), "POST", prepayPath, body)); rec.Code != 200 {
+				b.Errorf("%d %s", rec.Code, rec.Body)
+			}
+		}
+	})
 }

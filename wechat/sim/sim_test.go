@@ -203,9 +203,16 @@ func mustSign(t *testing.T, key *rsa.PrivateKey, parts ...string) string {
 
 // signed is an honest request of API v3.
 func (w *world) signed(method, target, body string) *http.Request {
+	return sign(merchant(w.t), w.clock.Now(), method, target, body)
+}
+
+func sign(key *rsa.PrivateKey, at time.Time, method, target, body string) *http.Request {
 	r := httptest.NewRequest(method, target, strings.NewReader(body))
-	ts, nonce := strconv.FormatInt(w.clock.Now().Unix(), 10), random(letters, 32)
-	sig := mustSign(w.t, merchant(w.t), method, target, ts, nonce, body)
+	ts, nonce := strconv.FormatInt(at.Unix(), 10), random(letters, 32)
+	sig, err := signRSA(key, lines(method, target, ts, nonce, body))
+	if err != nil {
+		panic(err)
+	}
 	c := credentials()
 	r.Header.Set("Authorization", fmt.Sprintf(`%s mchid="%s",nonce_str="%s",timestamp="%s",serial_no="%s",signature="%s"`,
 		authScheme, c.MchID, nonce, ts, c.CertSerial, sig))
