@@ -41,7 +41,11 @@ function show(side) {
 }
 
 function label() {
-  sides.forEach((side) => (tab(side).querySelector('.who').textContent = people[side].name ?? people[side].id))
+  for (const side of sides) {
+    const name = people[side].name ?? people[side].id
+    tab(side).querySelector('.who').textContent = name
+    document.getElementById(`phone-${side}`).setAttribute('aria-label', name)
+  }
 }
 
 people.left = personOf('left')

@@ -202,14 +202,15 @@ var Session = class {
     else if ("ping" in frame) this.send({ pong: frame.ping });
     else if (frame.meta && frame.data) this.pushed(frame);
   }
-  answered(reply) {
-    var _a, _b, _c;
-    const question = this.questions.get(reply.reply);
+  answered({ reply: id, ok, ...fields }) {
+    var _a, _b;
+    const question = this.questions.get(id);
     if (!question) return;
-    this.questions.delete(reply.reply);
+    this.questions.delete(id);
     clearTimeout(question.timer);
-    if (reply.ok) question.resolve(reply);
-    else question.reject(new HubError(String((_a = reply.error) != null ? _a : "refused"), String((_c = (_b = reply.message) != null ? _b : reply.error) != null ? _c : "refused")));
+    if (ok) return question.resolve(fields);
+    const word = String((_a = fields.error) != null ? _a : "refused");
+    question.reject(new HubError(word, String((_b = fields.message) != null ? _b : word)));
   }
   pushed(push) {
     if (this.welcomed) return this.events.push(push);

@@ -283,14 +283,16 @@ var Session = class {
     else if ("ping" in frame) this.send({ pong: frame.ping });
     else if (frame.meta && frame.data) this.pushed(frame);
   }
-  answered(reply) {
-    var _a, _b, _c;
-    const question = this.questions.get(reply.reply);
+  answered(_a) {
+    var _b = _a, { reply: id, ok } = _b, fields = __objRest(_b, ["reply", "ok"]);
+    var _a2, _b2;
+    const question = this.questions.get(id);
     if (!question) return;
-    this.questions.delete(reply.reply);
+    this.questions.delete(id);
     clearTimeout(question.timer);
-    if (reply.ok) question.resolve(reply);
-    else question.reject(new HubError(String((_a = reply.error) != null ? _a : "refused"), String((_c = (_b = reply.message) != null ? _b : reply.error) != null ? _c : "refused")));
+    if (ok) return question.resolve(fields);
+    const word = String((_a2 = fields.error) != null ? _a2 : "refused");
+    question.reject(new HubError(word, String((_b2 = fields.message) != null ? _b2 : word)));
   }
   pushed(push) {
     if (this.welcomed) return this.events.push(push);

@@ -112,13 +112,14 @@ export class Session {
     else if (frame.meta && frame.data) this.pushed(frame as unknown as Push)
   }
 
-  private answered(reply: Reply): void {
-    const question = this.questions.get(reply.reply as number)
+  private answered({ reply: id, ok, ...fields }: Reply): void {
+    const question = this.questions.get(id as number)
     if (!question) return
-    this.questions.delete(reply.reply as number)
+    this.questions.delete(id as number)
     clearTimeout(question.timer)
-    if (reply.ok) question.resolve(reply)
-    else question.reject(new HubError(String(reply.error ?? 'refused'), String(reply.message ?? reply.error ?? 'refused')))
+    if (ok) return question.resolve(fields)
+    const word = String(fields.error ?? 'refused')
+    question.reject(new HubError(word, String(fields.message ?? word)))
   }
 
   private pushed(push: Push): void {
