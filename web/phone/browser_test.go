@@ -197,6 +197,32 @@ func TestPage_airplane(t *testing.T) {
 	b.keep("desktop-recovered")
 }
 
+// The phone changes hands: another person signs in, with orders and a chat of their own.
+func TestPage_swap(t *testing.T) {
+	b, f := browse(t, "en-US", 1280, 900), newFake(t)
+	b.do(chromedp.Navigate(f.URL+"/phone/"), inState("left", "connected"), inState("right", "connected"), see(on("left", "buy-mug")),
+		click("left", "buy-mug"), see(on("left", "pay-sheet")), click("left", "pay-cancel"), gone(on("left", "pay-sheet")),
+		click("left", "tab-me"), see(on("left", "order-item")))
+	before := b.text(`[data-testid="phone-left"] .person`)
+	b.do(click("left", "swap"), see(on("left", "buy-mug")), inState("left", "connected"), click("left", "tab-me"))
+	if after := b.text(`[data-testid="phone-left"] .person`); after == before {
+		t.Errorf("still %q", after)
+	}
+	if n := b.count(on("left", "order-item")); n != 0 {
+		t.Errorf("the new person sees %d orders of the former", n)
+	}
+	open := func() int {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		return len(f.sockets)
+	}
+	for end := time.Now().Add(5 * time.Second); open() != 2; time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("%d sockets are open, want one of each person", open())
+		}
+	}
+}
+
 // Cancelling with the keyboard pays nothing and gives the shop back.
 func TestPage_cancel(t *testing.T) {
 	b, f := browse(t, "en-US", 1280, 900), newFake(t)

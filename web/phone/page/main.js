@@ -21,6 +21,7 @@ function start(side) {
       people[side] = newPerson(side, people.left, people.right)
       start(side)
       label()
+      phones[side].tabs.shop.focus()
     },
   })
 }

@@ -21,7 +21,7 @@ export class Phone {
     this.platform = createPlatform({ sim: options.sim, user: options.user, confirmPayment: (...args) => this.sheet.ask(...args) })
     const { wx } = this.platform
     this.api = new WxApi({ base: options.hub, wx })
-    this.hub = new WxHub({ url: `${options.hub}/ws`, getToken: this.api.token, transport: wxTransport(wx) })
+    this.hub = new WxHub({ url: `${options.hub}/ws`, getToken: (fresh) => this.token(fresh), transport: wxTransport(wx) })
     followApp(this.hub, wx)
 
     this.shop = new Shop({ buy: (product) => this.buy({ productId: product.id }), load: () => this.load() })
@@ -59,10 +59,7 @@ export class Phone {
   async load() {
     this.shop.say('signingIn')
     try {
-      const profile = await new Promise((success, reject) =>
-        this.platform.wx.getUserProfile({ success, fail: (error) => reject(new Error(error.errMsg)) }))
-      const { rawData, signature, encryptedData, iv } = profile
-      await this.api.login({ rawData, signature, encryptedData, iv })
+      await this.token(true)
       if (this.stopped) return
       this.shop.show(await this.api.products(), this.options.hub)
       this.me.signedIn(this.api.user)
@@ -74,6 +71,16 @@ export class Phone {
     this.feed.start()
     this.hub.connect()
     this.chat.start()
+  }
+
+  /** A fresh one comes with the profile, so that a hub that knows nobody yet learns the name. */
+  async token(fresh) {
+    if (fresh) {
+      const { rawData, signature, encryptedData, iv } = await new Promise((success, reject) =>
+        this.platform.wx.getUserProfile({ success, fail: (error) => reject(new Error(error.errMsg)) }))
+      await this.api.login({ rawData, signature, encryptedData, iv })
+    }
+    return this.api.token()
   }
 
   async buy(what) {
