@@ -11,6 +11,16 @@ const (
 	maxTotalFen = math.MaxInt32 // fen of one order: 21 million yuan, more than WeChat moves at once
 )
 
+// Product is one thing the shop sells. The server alone decides amounts.
+type Product struct {
+	ID          string `json:"id" koanf:"id"`
+	Name        string `json:"name" koanf:"name"`
+	NameEN      string `json:"nameEn,omitempty" koanf:"name_en"`
+	Description string `json:"description,omitempty" koanf:"description"`
+	PriceFen    int64  `json:"price" koanf:"price" doc:"fen"`
+	Picture     string `json:"picture,omitempty" koanf:"picture" doc:"URL"`
+}
+
 // A catalogue is what the shop sells, in the shop's order. It is fixed once made.
 type catalogue struct {
 	list []Product

@@ -1,0 +1,198 @@
+package web
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+
+	"wxhub/hub"
+	"wxhub/store"
+)
+
+type broadcastRequest struct {
+	Rooms   []string        `json:"rooms,omitempty" maxItems:"100" doc:"Rooms to say it in"`
+	Users   []string        `json:"users,omitempty" maxItems:"1000" doc:"User ids: mail, kept until acknowledged"`
+	Live    bool            `json:"live,omitempty" doc:"With users: only to open sockets, not kept"`
+	All     bool            `json:"all,omitempty" doc:"Everybody who is connected: room all"`
+	Action  string          `json:"action" pattern:"^[A-Za-z0-9_.:-]{1,64}$" patternDescription:"letters, digits and _.:-, at most 64" example:"sale.begins"`
+	Payload json.RawMessage `json:"payload,omitempty" doc:"Any JSON; arrives byte for byte"`
+	ID      string          `json:"id,omitempty" pattern:"^[A-Za-z0-9_.:-]{1,128}$" patternDescription:"letters, digits and _.:-, at most 128" doc:"Idempotency key, for 24 hours"`
+}
+
+type broadcastView struct {
+	ID      string `json:"id"`
+	Results []said `json:"results"`
+}
+
+// said is what became of a broadcast in one room.
+type said struct {
+	Room   string `json:"room"`
+	Epoch  string `json:"epoch,omitempty"`
+	Offset uint64 `json:"offset,omitempty" doc:"absent: not kept"`
+	Error  string `json:"error,omitempty" doc:"a word; send the same id again to complete what is missing"`
+}
+
+var (
+	roomName  = regexp.MustCompile(`^[A-Za-z0-9_.:-]{1,128}$`)
+	serverIDs = []string{"pay:", "push:", "reply:", "refund:"} // beginnings of the ids that the server itself gives
+)
+
+func (s *Server) routeBroadcast() {
+	handle(s, route{
+		method: http.MethodPost, path: "/api/admin/broadcast", access: admins, tag: "admin", summary: "Say something in rooms, to users, or to all",
+		description: "With an `id` the same request may be sent again: it completes what is missing and answers the same. " +
+			"Another request under a used `id` is a conflict.",
+		errors: []int{http.StatusBadRequest, http.StatusConflict, http.StatusServiceUnavailable},
+	}, func(ctx context.Context, in *body[broadcastRequest]) (broadcastView, error) {
+		b, err := in.Body.checked()
+		if err != nil {
+			return broadcastView{}, err
+		}
+		return s.broadcast(ctx, b)
+	})
+}
+
+// checked refuses what cannot be said, and drops repeated receivers.
+func (b broadcastRequest) checked() (broadcastRequest, error) {
+	if b.All {
+		b.Rooms = append([]string{"all"}, b.Rooms...)
+	}
+	b.Rooms, b.Users = distinct(b.Rooms), distinct(b.Users)
+	if len(b.Rooms)+len(b.Users) == 0 {
+		return b, badRequest("name rooms, users or all")
+	}
+	for _, room := range b.Rooms {
+		if !roomName.MatchString(room) {
+			return b, badRequest("a room's name is [A-Za-z0-9_.:-]{1,128}")
+		}
+		if strings.HasPrefix(room, mailRoom) {
+			return b, badRequest("say it to users, not to their rooms: mail is kept")
+		}
+	}
+	for _, user := range b.Users {
+		if !userID.MatchString(user) {
+			return b, badRequest("a user id is [A-Za-z0-9_.-]{1,64}")
+		}
+	}
+	for _, own := range serverIDs {
+		if strings.HasPrefix(b.ID, own) {
+			return b, badRequest("ids that begin with " + own + " are the server's own")
+		}
+	}
+	if b.Live && len(b.Users) == 0 {
+		return b, badRequest("live goes with users")
+	}
+	if len(bytes.TrimSpace(b.Payload)) == 0 {
+		b.Payload = json.RawMessage("null")
+	}
+	return b, nil
+}
+
+func distinct(list []string) (out []string) {
+	seen := make(map[string]bool, len(list))
+	for _, v := range list {
+		if !seen[v] {
+			seen[v] = true
+			out = append(out, v)
+		}
+	}
+	return out
+}
+
+func (s *Server) broadcast(ctx context.Context, b broadcastRequest) (broadcastView, error) {
+	v := broadcastView{ID: b.ID}
+	if b.ID == "" {
+		v.ID = uuid.NewString()
+	} else {
+		text, err := json.Marshal(b)
+		if err != nil {
+			return v, fmt.Errorf("broadcast: %w", err)
+		}
+		hash := sha256.Sum256(text)
+		before, err := s.o.Store.BeginBroadcast(ctx, b.ID, hash[:])
+		switch {
+		case errors.Is(err, store.ErrOtherBody):
+			return v, &Error{Status: http.StatusConflict, Code: "conflict", Message: "the id was used for another broadcast", Err: err}
+		case err != nil:
+			return v, fmt.Errorf("broadcast %s: %w", b.ID, err)
+		case before.Answer != nil:
+			return v, json.Unmarshal(before.Answer, &v)
+		}
+	}
+	m := hub.Message{ID: v.ID, Action: b.Action, Payload: b.Payload, At: time.Now()}
+	for _, room := range b.Rooms {
+		at, err := s.o.Hub.Publish(ctx, room, m)
+		if errors.Is(err, hub.ErrPayload) {
+			return v, badRequest("payload is no JSON that can be sent")
+		}
+		v.Results = append(v.Results, s.outcome(room, at, err))
+	}
+	v.Results = append(v.Results, s.tellUsers(ctx, b, m)...)
+	failed := 0
+	for _, r := range v.Results {
+		if r.Error != "" {
+			failed++
+		}
+	}
+	if failed == len(v.Results) {
+		return v, &Error{Status: http.StatusServiceUnavailable, Code: "unavailable", RetryAfter: time.Second, Err: errors.New("nothing could be said")}
+	}
+	if b.ID == "" || failed > 0 {
+		return v, nil
+	}
+	answer, err := json.Marshal(v)
+	if err == nil {
+		err = s.o.Store.FinishBroadcast(ctx, v.ID, answer)
+	}
+	if err != nil { // it was said; asked again, the rooms and mailboxes know the id
+		s.log.Warn("broadcast's answer not kept", "id", v.ID, "err", err)
+	}
+	return v, nil
+}
+
+func (s *Server) outcome(room string, at hub.Position, err error) said {
+	if err != nil {
+		s.log.Warn("broadcast", "room", room, "err", err)
+		return said{Room: room, Error: "unavailable"}
+	}
+	return said{Room: room, Epoch: at.Epoch, Offset: at.Offset}
+}
+
+// tellUsers writes one letter for each user, or says it to their open sockets only.
+func (s *Server) tellUsers(ctx context.Context, b broadcastRequest, m hub.Message) (results []said) {
+	if len(b.Users) == 0 {
+		return nil
+	}
+	if b.Live {
+		for _, user := range b.Users {
+			results = append(results, s.outcome(mailRoom+user, hub.Position{}, s.o.Hub.Say(ctx, mailRoom+user, m)))
+		}
+		return results
+	}
+	seqs, err := s.o.Store.AddMail(ctx, b.Users, store.Letter{ID: m.ID, Action: m.Action, Payload: m.Payload, At: m.At})
+	var epoch string
+	if err == nil {
+		var heads []store.MailHead
+		if heads, err = s.o.Store.MailHeads(ctx, b.Users[:1]); err == nil {
+			epoch = heads[0].Epoch
+		}
+	}
+	for i, user := range b.Users {
+		at := hub.Position{Epoch: epoch}
+		if err == nil {
+			at.Offset = seqs[i]
+		}
+		results = append(results, s.outcome(mailRoom+user, at, err))
+	}
+	return slices.Clip(results)
+}

@@ -1,0 +1,133 @@
+package web
+
+import (
+	"context"
+	"net/http"
+	"net/http/pprof"
+	"runtime"
+	"strconv"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+)
+
+// metrics are this server's own; nothing is global.
+type metrics struct {
+	registry *prometheus.Registry
+	requests *prometheus.HistogramVec
+}
+
+func newMetrics(s *Server) *metrics {
+	m := &metrics{
+		registry: prometheus.NewRegistry(),
+		requests: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "wxhub_http_request_seconds", Help: "HTTP requests by method, route and status.",
+			Buckets: []float64{.001, .005, .02, .1, .5, 1, 5},
+		}, []string{"method", "route", "status"}),
+	}
+	m.registry.MustRegister(m.requests, s.callbacks.counts, hubFigures{s},
+		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return m
+}
+
+func (m *metrics) handler() http.Handler {
+	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{})
+}
+
+// served counts one request. Methods and routes are of a bounded set, whatever is asked for.
+func (m *metrics) served(method, route string, status int, took time.Duration) {
+	switch method {
+	case http.MethodGet, http.MethodPost, http.MethodPatch, http.MethodDelete, http.MethodHead, http.MethodOptions:
+	default:
+		method = "other"
+	}
+	if route == "" || status == http.StatusNotFound {
+		route = "none"
+	}
+	if status == 0 { // a socket took the connection over
+		status = http.StatusSwitchingProtocols
+	}
+	m.requests.WithLabelValues(method, route, strconv.Itoa(status)).Observe(took.Seconds())
+}
+
+// hubFigures reads the hub and the outbox when somebody asks.
+type hubFigures struct{ s *Server }
+
+var (
+	desc = func(name, help string, labels ...string) *prometheus.Desc {
+		return prometheus.NewDesc(name, help, labels, nil)
+	}
+	socketsNow     = desc("wxhub_sockets", "Open sockets.")
+	usersNow       = desc("wxhub_users", "Users with at least one socket.")
+	roomsNow       = desc("wxhub_rooms", "Rooms with members here.")
+	publishedTotal = desc("wxhub_published_total", "Messages accepted.")
+	deliveredTotal = desc("wxhub_delivered_total", "Message and socket pairs handed over.")
+	writtenTotal   = desc("wxhub_writes_total", "System calls made for deliveries.")
+	slowTotal      = desc("wxhub_slow_readers_total", "Sockets closed because they read too slowly.")
+	badFramesTotal = desc("wxhub_bad_frames_total", "Frames of clients that made no sense.")
+	closedTotal    = desc("wxhub_closed_total", "Sockets closed, by code.", "code")
+	recoveredTotal = desc("wxhub_recoveries_total", "Joins with a position, by result.", "recovered")
+	outboxWaiting  = desc("wxhub_outbox_waiting", "What committed and was not yet relayed.")
+	outboxDead     = desc("wxhub_outbox_dead", "What the relay gave up.")
+	outboxLag      = desc("wxhub_outbox_lag_seconds", "Age of the oldest waiting row.")
+)
+
+// Describe is for prometheus.Collector.
+func (f hubFigures) Describe(ch chan<- *prometheus.Desc) { prometheus.DescribeByCollect(f, ch) }
+
+// Collect is for prometheus.Collector.
+func (f hubFigures) Collect(ch chan<- prometheus.Metric) {
+	gauge := func(d *prometheus.Desc, v float64) { ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v) }
+	count := func(d *prometheus.Desc, v uint64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(v), labels...)
+	}
+	h := f.s.o.Hub.Stats()
+	gauge(socketsNow, float64(h.Sockets))
+	gauge(usersNow, float64(h.Users))
+	gauge(roomsNow, float64(h.Rooms))
+	count(publishedTotal, h.Published)
+	count(deliveredTotal, h.Delivered)
+	count(writtenTotal, h.Written)
+	count(slowTotal, h.Dropped)
+	count(badFramesTotal, h.BadFrames)
+	count(recoveredTotal, h.Recovered, "true")
+	count(recoveredTotal, h.NotRecovered, "false")
+	for code, n := range h.Closed {
+		count(closedTotal, n, strconv.Itoa(code))
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	outbox, err := f.s.o.Store.OutboxStats(ctx)
+	if err != nil {
+		return // readiness and the log tell of it
+	}
+	gauge(outboxWaiting, float64(outbox.Waiting))
+	gauge(outboxDead, float64(outbox.Dead))
+	lag := 0.0
+	if !outbox.Oldest.IsZero() {
+		lag = time.Since(outbox.Oldest).Seconds()
+	}
+	gauge(outboxLag, lag)
+}
+
+// pprof serves Go's profiles to admins and API keys. gc=1 on the heap profile collects garbage first.
+func (s *Server) pprof() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("/debug/pprof/", pprof.Index)
+	mux.HandleFunc("/debug/pprof/cmdline", http.NotFound) // arguments are nobody's business
+	mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
+	mux.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
+	mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if e := admins.admit(requestOf(r.Context())); e != nil {
+			s.fail(w, r, e)
+			return
+		}
+		if r.URL.Path == "/debug/pprof/heap" && r.URL.Query().Get("gc") != "" {
+			runtime.GC()
+		}
+		mux.ServeHTTP(w, r)
+	})
+}

@@ -1,0 +1,243 @@
+// Package web is the outside of wxhub: routes, tokens, the socket's door, WeChat's callbacks and the admin API.
+//
+// Identity comes from a token or an API key, never from a parameter. Every refusal has the envelope of the outside
+// contract. Dependencies: hub, wechat, store. No SQL text, no Redis command and no WeChat cryptography in here.
+package web
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"log/slog"
+	"net/http"
+	"net/netip"
+	"sync/atomic"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/go-chi/chi/v5"
+	"github.com/go-chi/chi/v5/middleware"
+
+	"wxhub/hub"
+	"wxhub/store"
+	"wxhub/web/docs"
+	"wxhub/web/phone"
+	"wxhub/wechat"
+)
+
+// Options say what a Server serves. Parts that are nil are switched off: their routes answer 503 not_configured.
+type Options struct {
+	Hub    *hub.Hub
+	Store  *store.DB
+	Tokens *Tokens
+	WeChat *wechat.Client
+	Pay    wechat.Pay
+	Push   *wechat.Receiver // mini-program message push
+
+	AppID, MchID   string
+	PublicURL      string // callback and picture URLs begin with it; may be empty
+	AdminUser      string
+	AdminPassword  string            // empty: no admin login
+	APIKeys        map[string]string // name → key
+	TrustedProxies []netip.Prefix
+	AllowedOrigins []string // "*" = any; empty: the same host
+	Limits         Limits
+	Always200      bool
+	Products       []Product
+	Replies        []Reply // auto-replies to customer messages, first fitting counts
+	Demo           *Demo   // nil outside the demo
+	Version        string
+	Logger         *slog.Logger
+}
+
+// Demo is what only the demo serves: the phone page and where the simulator is.
+type Demo struct {
+	SimURL        string // the simulator, as the browser reaches it
+	AdminUser     string
+	AdminPassword string
+}
+
+// Server answers HTTP. Safe for concurrent use.
+type Server struct {
+	o         Options
+	log       *slog.Logger
+	api       huma.API
+	handler   http.Handler
+	catalogue catalogue
+	callbacks *callbacks
+	metrics   *metrics
+	apiKeys   map[string][sha256.Size]byte
+	admin     *adminLogin
+	started   time.Time
+	leaving   atomic.Bool
+
+	addresses, users, adminTries, handshakes *limiter
+}
+
+// New checks the options and builds the routes. Run keeps the server's knowledge fresh afterwards.
+func New(o Options) (*Server, error) {
+	if o.Hub == nil || o.Store == nil || o.Tokens == nil {
+		return nil, errors.New("web: Hub, Store and Tokens are required")
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	s := &Server{
+		o: o, log: o.Logger, callbacks: newCallbacks(o), apiKeys: map[string][sha256.Size]byte{}, started: time.Now(),
+		addresses:  newLimiter(o.Limits.Address.or(100, 500)),
+		users:      newLimiter(o.Limits.User.or(20, 60)),
+		handshakes: newLimiter(o.Limits.Handshakes.or(2000, 2000)),
+		adminTries: newLimiter(o.Limits.AdminLogin.or(5.0/60, 5)),
+	}
+	for name, key := range o.APIKeys {
+		s.apiKeys[name] = sha256.Sum256([]byte(key))
+	}
+	var err error
+	if s.catalogue, err = newCatalogue(o.Products); err != nil {
+		return nil, err
+	}
+	if s.admin, err = newAdminLogin(o.AdminUser, o.AdminPassword); err != nil {
+		return nil, err
+	}
+	if _, err = o.Tokens.learn(context.Background()); err != nil {
+		return nil, err
+	}
+	s.metrics = newMetrics(s)
+	s.handler = s.routes()
+	return s, nil
+}
+
+func (s *Server) routes() http.Handler {
+	r := chi.NewRouter()
+	if len(s.o.TrustedProxies) > 0 {
+		var networks []string
+		for _, p := range s.o.TrustedProxies {
+			networks = append(networks, p.String())
+		}
+		r.Use(s.fromTrustedProxy(middleware.ClientIPFromXFF(networks...)))
+	}
+	r.Use(s.observe)
+	r.NotFound(func(w http.ResponseWriter, r *http.Request) {
+		s.fail(w, r, &Error{Status: http.StatusNotFound, Code: "not_found"})
+	})
+	r.MethodNotAllowed(func(w http.ResponseWriter, r *http.Request) {
+		s.fail(w, r, &Error{Status: http.StatusMethodNotAllowed, Code: "method_not_allowed"})
+	})
+
+	r.Group(func(r chi.Router) {
+		if s.o.Always200 {
+			r.Use(always200)
+		}
+		r.Use(s.identify)
+		s.api = newAPI(r, s.o.Version)
+		s.routeLogin()
+		s.routeShop()
+		s.routeAdmin()
+	})
+	r.Get("/ws", s.openSocket)
+
+	for _, path := range []string{"/wechat/push", "/message/check"} {
+		r.Get(path, s.callbacks.checkPush)
+		r.Post(path, s.callbacks.receivePush)
+	}
+	r.Post("/wechat/pay/notify", s.callbacks.receivePayment)
+
+	r.Get("/healthz", func(w http.ResponseWriter, _ *http.Request) { plain(w, http.StatusOK, "ok\n") })
+	r.Get("/readyz", s.ready)
+	r.Handle("/metrics", s.metrics.handler())
+	r.With(s.identify).Handle("/debug/pprof/*", s.pprof())
+
+	documents := docs.Handler()
+	r.Handle("/docs", documents)
+	r.Handle("/docs/*", documents)
+	door := docs.DoorInfo{Version: s.o.Version, AdminUser: s.o.AdminUser}
+	if d := s.o.Demo; d != nil {
+		page := phone.Handler(phone.Config{SimURL: d.SimURL})
+		r.Handle("/phone", page)
+		r.Handle("/phone/*", page)
+		door.Demo, door.PhoneURL, door.SimURL = true, "/phone/", d.SimURL
+	}
+	r.Handle("/", docs.Door(door))
+	return r
+}
+
+// fromTrustedProxy lets X-Forwarded-For be read only where the peer is one of ours.
+func (s *Server) fromTrustedProxy(forwarded func(http.Handler) http.Handler) func(http.Handler) http.Handler {
+	return func(next http.Handler) http.Handler {
+		read := forwarded(next)
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			p, err := netip.ParseAddrPort(r.RemoteAddr)
+			for _, network := range s.o.TrustedProxies {
+				if err == nil && network.Contains(p.Addr().Unmap()) {
+					read.ServeHTTP(w, r)
+					return
+				}
+			}
+			next.ServeHTTP(w, r)
+		})
+	}
+}
+
+// Handler serves every route.
+func (s *Server) Handler() http.Handler { return s.handler }
+
+const (
+	learnEvery = 500 * time.Millisecond // a revocation reaches every node within a second
+	sweepEvery = time.Minute
+)
+
+// Run keeps the server's background knowledge fresh (revoked tokens, limiter sweeps) until ctx ends.
+func (s *Server) Run(ctx context.Context) error {
+	learn, sweep := time.NewTicker(learnEvery), time.NewTicker(sweepEvery)
+	defer learn.Stop()
+	defer sweep.Stop()
+	failing := false
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-learn.C:
+			looking, cancel := context.WithTimeout(ctx, 5*time.Second)
+			dead, err := s.o.Tokens.learn(looking)
+			cancel()
+			if (err != nil) != failing && ctx.Err() == nil {
+				failing = err != nil
+				s.log.Warn("revoked tokens: the store's answers changed", "err", err)
+			}
+			for _, id := range dead {
+				s.o.Hub.Disconnect(hub.Target{Session: id}, hub.DisconnectToken)
+			}
+		case <-sweep.C:
+			s.o.Tokens.forget()
+			for _, l := range []*limiter{s.addresses, s.users, s.adminTries, s.handshakes} {
+				l.sweep()
+			}
+		}
+	}
+}
+
+// NotReady turns readiness red before a stop.
+func (s *Server) NotReady() { s.leaving.Store(true) }
+
+// ready tells a balancer whether to send traffic here: not while this node stops or its store cannot be written.
+func (s *Server) ready(w http.ResponseWriter, r *http.Request) {
+	if s.leaving.Load() {
+		plain(w, http.StatusServiceUnavailable, "stopping\n")
+		return
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), 2*time.Second)
+	defer cancel()
+	if err := s.o.Store.Ping(ctx); err != nil {
+		s.log.Error("not ready: the store does not answer", "err", err)
+		plain(w, http.StatusServiceUnavailable, "store\n")
+		return
+	}
+	plain(w, http.StatusOK, "ready\n")
+}
+
+func plain(w http.ResponseWriter, status int, text string) {
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(status)
+	_, _ = w.Write([]byte(text))
+}

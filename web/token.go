@@ -1,0 +1,217 @@
+package web
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"regexp"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/golang-jwt/jwt/v5"
+	"github.com/google/uuid"
+
+	"wxhub/hub"
+	"wxhub/store"
+)
+
+const (
+	tokenParty   = "wxhub"          // iss and aud
+	tokenBytes   = 4 << 10          // longer ones are not even parsed
+	tokenLeeway  = 60 * time.Second // for iat and nbf: clocks of other signers differ. Never for exp
+	tokenRooms   = 100              // patterns in one token
+	revokedSlack = 5 * time.Second  // how far back each look for revocations reaches: commits are not in order of time
+)
+
+// A Key signs tokens (HS256). The kid is binding.
+type Key struct {
+	ID     string
+	Secret []byte // at least 32 bytes
+}
+
+// Tokens issues and checks our JWTs and knows which were revoked. Safe for concurrent use.
+type Tokens struct {
+	signer Key
+	keys   map[string][]byte
+	ttl    time.Duration
+	db     *store.DB // nil: nothing is known to be revoked
+	parser *jwt.Parser
+
+	mu      sync.RWMutex
+	revoked map[string]time.Time // token id → when it would have expired
+	seenTo  time.Time            // revocations up to here are in revoked
+}
+
+var (
+	errBadToken     = &Error{Status: http.StatusUnauthorized, Code: "bad_token"}
+	errTokenExpired = &Error{Status: http.StatusUnauthorized, Code: "token_expired"}
+
+	userID      = regexp.MustCompile(`^[A-Za-z0-9_.-]{1,64}$`)
+	roomPattern = regexp.MustCompile(`^[A-Za-z0-9_.:-]{0,128}\*?$`)
+)
+
+type claims struct {
+	jwt.RegisteredClaims
+	Role  string   `json:"role,omitempty"`
+	Rooms []string `json:"rooms,omitempty"`
+}
+
+// NewTokens: the first key signs, all verify. ttl is how long a login's token is good. db may be nil
+// (wxhub token): nothing is known to be revoked then.
+func NewTokens(keys []Key, ttl time.Duration, db *store.DB) (*Tokens, error) {
+	if len(keys) == 0 {
+		return nil, errors.New("web: no key to sign tokens with")
+	}
+	t := &Tokens{
+		signer: keys[0], keys: map[string][]byte{}, ttl: ttl, db: db, revoked: map[string]time.Time{},
+		parser: jwt.NewParser(
+			jwt.WithValidMethods([]string{jwt.SigningMethodHS256.Alg()}), jwt.WithExpirationRequired(), jwt.WithIssuedAt(),
+			jwt.WithIssuer(tokenParty), jwt.WithAudience(tokenParty), jwt.WithLeeway(tokenLeeway), jwt.WithStrictDecoding(),
+		),
+	}
+	for _, k := range keys {
+		if k.ID == "" || len(k.Secret) < 32 || t.keys[k.ID] != nil {
+			return nil, fmt.Errorf("web: token key %q: needs an id of its own and at least 32 bytes", k.ID)
+		}
+		t.keys[k.ID] = k.Secret
+	}
+	return t, nil
+}
+
+// Issue signs a token for user in role ("user", "staff", "admin") that may join rooms beyond the public ones.
+// ttl 0: as logins have it.
+func (t *Tokens) Issue(user, role string, rooms []string, ttl time.Duration) (token string, err error) {
+	if ttl == 0 {
+		ttl = t.ttl
+	}
+	c := claims{Role: role, Rooms: rooms}
+	if role == "user" {
+		c.Role = ""
+	}
+	if _, err := c.session(user, "new", time.Now()); err != nil {
+		return "", err
+	}
+	now := time.Now()
+	c.RegisteredClaims = jwt.RegisteredClaims{
+		Subject: user, Issuer: tokenParty, Audience: jwt.ClaimStrings{tokenParty}, ID: uuid.NewString(),
+		IssuedAt: jwt.NewNumericDate(now), ExpiresAt: jwt.NewNumericDate(now.Add(ttl)),
+	}
+	j := jwt.NewWithClaims(jwt.SigningMethodHS256, c)
+	j.Header["kid"] = t.signer.ID
+	return j.SignedString(t.signer.Secret)
+}
+
+// session checks what the library does not: our own claims.
+func (c *claims) session(user, id string, expiresAt time.Time) (hub.Session, error) {
+	role := c.Role
+	if role == "" {
+		role = "user"
+	}
+	switch {
+	case !userID.MatchString(user):
+		return hub.Session{}, errors.New("web: a user id is [A-Za-z0-9_.-]{1,64}")
+	case role != "user" && role != "staff" && role != "admin":
+		return hub.Session{}, errors.New("web: a role is user, staff or admin")
+	case id == "" || len(id) > 128:
+		return hub.Session{}, errors.New("web: jti is missing or too long")
+	case len(c.Rooms) > tokenRooms:
+		return hub.Session{}, fmt.Errorf("web: more than %d room patterns", tokenRooms)
+	}
+	for _, p := range c.Rooms {
+		if p == "" || !roomPattern.MatchString(p) {
+			return hub.Session{}, errors.New("web: a room pattern is a room's name, or a beginning followed by *")
+		}
+	}
+	return hub.Session{User: user, Role: role, ID: id, Rooms: c.Rooms, ExpiresAt: expiresAt}, nil
+}
+
+// Check verifies a token: signature by kid, claims, expiry, revocation. It fits hub.Options.Authenticate.
+// Every bad token is the same error, bad_token; only an expired one that was good is told apart.
+func (t *Tokens) Check(_ context.Context, token string) (hub.Session, error) {
+	if len(token) > tokenBytes || strings.Count(token, ".") != 2 {
+		return hub.Session{}, errBadToken
+	}
+	var c claims
+	_, err := t.parser.ParseWithClaims(token, &c, func(j *jwt.Token) (any, error) {
+		kid, _ := j.Header["kid"].(string)
+		secret := t.keys[kid]
+		if _, critical := j.Header["crit"]; secret == nil || critical {
+			return nil, jwt.ErrTokenUnverifiable
+		}
+		return secret, nil
+	})
+	switch {
+	case errors.Is(err, jwt.ErrTokenExpired) && !errors.Is(err, jwt.ErrTokenSignatureInvalid):
+		return hub.Session{}, errTokenExpired
+	case err != nil || c.IssuedAt == nil || c.ExpiresAt == nil:
+		return hub.Session{}, errBadToken
+	}
+	s, err := c.session(c.Subject, c.ID, c.ExpiresAt.Time)
+	if err != nil {
+		return hub.Session{}, errBadToken
+	}
+	if !time.Now().Before(s.ExpiresAt) {
+		return hub.Session{}, errTokenExpired
+	}
+	t.mu.RLock()
+	_, dead := t.revoked[s.ID]
+	t.mu.RUnlock()
+	if dead {
+		return hub.Session{}, errBadToken
+	}
+	return s, nil
+}
+
+// Revoke makes a session's token dead: here at once, elsewhere when the other nodes look next. It returns after the commit.
+func (t *Tokens) Revoke(ctx context.Context, s hub.Session) error {
+	if t.db != nil {
+		if err := t.db.RevokeToken(ctx, s.ID, s.ExpiresAt); err != nil {
+			return err
+		}
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.revoked[s.ID] = s.ExpiresAt
+	return nil
+}
+
+// learn reads the revocations that others made and returns those that are new here.
+func (t *Tokens) learn(ctx context.Context) (fresh []string, err error) {
+	if t.db == nil {
+		return nil, nil
+	}
+	since := t.seenTo
+	if !since.IsZero() {
+		since = since.Add(-revokedSlack)
+	}
+	list, err := t.db.Revocations(ctx, since)
+	if err != nil {
+		return nil, err
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, r := range list {
+		if _, known := t.revoked[r.TokenID]; !known {
+			t.revoked[r.TokenID] = r.ExpiresAt
+			fresh = append(fresh, r.TokenID)
+		}
+		if r.At.After(t.seenTo) {
+			t.seenTo = r.At
+		}
+	}
+	return fresh, nil
+}
+
+// forget drops revocations of tokens that have expired meanwhile.
+func (t *Tokens) forget() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	now := time.Now()
+	for id, at := range t.revoked {
+		if now.After(at.Add(tokenLeeway)) {
+			delete(t.revoked, id)
+		}
+	}
+}
