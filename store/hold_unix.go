@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"strings"
 	"syscall"
 )
 
@@ -23,15 +22,12 @@ func takeHold(path string) (*hold, error) {
 	}
 	err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
 	if errors.Is(err, syscall.EWOULDBLOCK) {
-		pid, _ := io.ReadAll(io.LimitReader(f, 20))
+		written, _ := io.ReadAll(io.LimitReader(f, 20))
 		f.Close()
-		return nil, inUse(strings.TrimSpace(string(pid)))
+		return nil, inUse(written)
 	}
 	if err == nil {
-		err = f.Truncate(0)
-	}
-	if err == nil {
-		_, err = fmt.Fprintf(f, "%d\n", os.Getpid())
+		err = writePID(f)
 	}
 	if err != nil {
 		f.Close()

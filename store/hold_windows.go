@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"strings"
 	"syscall"
 )
 
@@ -21,20 +20,16 @@ func takeHold(path string) (*hold, error) {
 	h, err := syscall.CreateFile(name, syscall.GENERIC_READ|syscall.GENERIC_WRITE, syscall.FILE_SHARE_READ, nil,
 		syscall.OPEN_ALWAYS, syscall.FILE_ATTRIBUTE_NORMAL, 0)
 	if errors.Is(err, errSharingViolation) {
-		pid, _ := os.ReadFile(path)
-		return nil, inUse(strings.TrimSpace(string(pid)))
+		written, _ := os.ReadFile(path)
+		return nil, inUse(written)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("lock %s: %w", path, err)
 	}
 	f := os.NewFile(uintptr(h), path)
-	if err := f.Truncate(0); err != nil {
+	if err := writePID(f); err != nil {
 		f.Close()
-		return nil, err
-	}
-	if _, err := fmt.Fprintf(f, "%d\n", os.Getpid()); err != nil {
-		f.Close()
-		return nil, err
+		return nil, fmt.Errorf("lock %s: %w", path, err)
 	}
 	return &hold{f}, nil
 }

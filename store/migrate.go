@@ -25,7 +25,7 @@ func migrate(ctx context.Context, db *sql.DB, dialect string) error {
 	name := goose.DialectSQLite3
 	if dialect == "postgres" {
 		name = goose.DialectPostgres
-		locker, err := lock.NewPostgresSessionLocker()
+		locker, err := lock.NewPostgresSessionLocker(lock.WithLockTimeout(1, 120)) // seconds, tries
 		if err != nil {
 			return err
 		}

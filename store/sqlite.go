@@ -172,18 +172,27 @@ func (s *sqlite) write(ctx context.Context, fn func(*tx) error) error {
 	j := &job{ctx: ctx, fn: fn, ran: make(chan struct{}), done: make(chan struct{})}
 	select {
 	case s.jobs <- j:
-	case <-s.stop:
+	case <-s.ended:
 		return ErrClosed
 	case <-ctx.Done():
 		return ctx.Err()
 	}
 	select {
 	case <-j.done:
+	case <-s.ended: // the last batch, or runtime.Goexit in a caller's function
+		select {
+		case <-j.done:
+		default:
+			return ErrClosed
+		}
 	case <-ctx.Done():
 		if j.state.CompareAndSwap(jobWaits, jobLeft) {
 			return ctx.Err()
 		}
-		<-j.ran // fn may hold on to what belongs to the caller
+		select { // fn may hold on to what belongs to the caller
+		case <-j.ran:
+		case <-s.ended:
+		}
 		select {
 		case <-j.done:
 		default:

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -70,6 +71,31 @@ func TestSQLite_openAtOnce(t *testing.T) {
 	}
 }
 
+// Every commit waits for the disk, and only the writer writes.
+func TestSQLite_synchronous(t *testing.T) {
+	db := openTest(t, Options{URL: filepath.Join(t.TempDir(), "wxhub.db")})
+	check(t, db.engine.write(t.Context(), func(t *tx) error {
+		var synchronous int
+		var mode string
+		if err := t.row([]any{&synchronous}, "PRAGMA synchronous"); err != nil {
+			return err
+		}
+		if err := t.row([]any{&mode}, "PRAGMA journal_mode"); err != nil {
+			return err
+		}
+		if synchronous != 2 || mode != "wal" {
+			return fmt.Errorf("synchronous %d, journal mode %s", synchronous, mode)
+		}
+		return nil
+	}))
+	if err := db.engine.read(t.Context(), false, func(t *tx) error {
+		_, err := t.exec("DELETE FROM meta")
+		return err
+	}); err == nil {
+		t.Error("a reader can write")
+	}
+}
+
 func TestSQLite_oddPath(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "a b?c#d%20é", "wx hub.db")
 	openTest(t, Options{URL: path})
@@ -97,6 +123,22 @@ func TestSQLite_restartReleasesLeases(t *testing.T) {
 	}
 	if !must(db.Lease(t.Context(), "refresh", "other", time.Hour))(t) {
 		t.Error("the lease of the dead process holds")
+	}
+}
+
+// A caller's function that ends its goroutine (t.Fatal in a test) ends the writer: an error for the others, no hanging.
+func TestSQLite_writerEnds(t *testing.T) {
+	db := openTest(t, Options{URL: filepath.Join(t.TempDir(), "wxhub.db")})
+	must(db.CreateOrder(t.Context(), testOrder("goexit-1")))(t)
+	_, err := db.MarkPaid(t.Context(), testPayment("goexit-1", "t1"), func(Order, User) []Telling {
+		runtime.Goexit()
+		return nil
+	})
+	wantErr(t, err, ErrClosed)
+	_, err = db.MarkPaid(t.Context(), testPayment("goexit-1", "t1"), nil)
+	wantErr(t, err, ErrClosed)
+	if o := must(db.Order(t.Context(), "goexit-1"))(t); o.State != OrderCreated {
+		t.Errorf("state %s", o.State)
 	}
 }
 

@@ -154,12 +154,3 @@ func (db *DB) ring() {
 
 // newID is a random name of 128 bits, [a-z2-7]{26}.
 func newID() string { return strings.ToLower(rand.Text()) }
-
-// inUse is why a SQLite file is refused, and what helps.
-func inUse(pid string) error {
-	if pid == "" {
-		pid = "unknown"
-	}
-	return fmt.Errorf("%w (process %s): stop that process, or give this one another data folder, "+
-		"or let both share a PostgreSQL", ErrInUse, pid)
-}

@@ -183,6 +183,8 @@ func (p *prepared) QueryRowContext(ctx context.Context, query string, args ...an
 }
 
 func (p *prepared) close() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	for _, s := range p.stmts {
 		s.Close()
 	}
