@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"strings"
 	"unicode/utf8"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -48,7 +49,7 @@ type route struct {
 // handle registers one operation: who may not is refused before the body is read, and every answer has the envelope.
 func handle[I, O any](s *Server, rt route, h func(context.Context, *I) (O, error)) {
 	op := huma.Operation{
-		OperationID: huma.GenerateOperationID(rt.method, rt.path, (*O)(nil)),
+		OperationID: operationID(rt.method, rt.path),
 		Method:      rt.method, Path: rt.path, Summary: rt.summary, Description: rt.description, Tags: []string{rt.tag},
 		MaxBodyBytes: rt.maxBody, Errors: append([]int{http.StatusTooManyRequests, http.StatusInternalServerError}, rt.errors...),
 		Middlewares: huma.Middlewares{func(ctx huma.Context, next func(huma.Context)) {
@@ -78,6 +79,12 @@ func handle[I, O any](s *Server, rt route, h func(context.Context, *I) (O, error
 		}
 		return &reply[O]{envelope[O]{1, out, "ok"}}, nil
 	})
+}
+
+// operationID is "post-admin-broadcast" for POST /api/admin/broadcast.
+func operationID(method, path string) string {
+	words := strings.FieldsFunc(strings.TrimPrefix(path, "/api"), func(r rune) bool { return strings.ContainsRune("/{}", r) })
+	return strings.ToLower(method) + "-" + strings.Join(words, "-")
 }
 
 // newAPI makes the part of the router that the OpenAPI document describes.

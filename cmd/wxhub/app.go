@@ -133,7 +133,7 @@ func (c *check) platform(opts *web.Options, log *slog.Logger) func(*store.DB, *w
 	if notifyURL == "" && opts.PublicURL != "" {
 		notifyURL = opts.PublicURL + "/wechat/pay/notify"
 	}
-	if pays && notifyURL == "" {
+	if s.get("PAY_MCHID") != "" && notifyURL == "" {
 		c.fail("PAY_NOTIFY_URL", "missing: set it, or WXHUB_PUBLIC_URL")
 	}
 	if token := s.get("WECHAT_PUSH_TOKEN"); token != "" {

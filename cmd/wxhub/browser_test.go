@@ -2,22 +2,26 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/chromedp/cdproto/network"
-	cdpruntime "github.com/chromedp/cdproto/runtime"
+	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
 )
 
-// newBrowser starts a headless Chromium that reaches nothing but this machine.
-func newBrowser(t *testing.T, width, height int) (ctx context.Context, complaints func() []string) {
+// A browser is a page in a headless Chromium. Exceptions, and requests that leave this machine, fail the test.
+type browser struct {
+	t   *testing.T
+	ctx context.Context
+}
+
+func newBrowser(t *testing.T, width, height int) browser {
 	t.Helper()
 	path := ""
 	for _, name := range []string{"chromium", "chromium-browser", "google-chrome"} {
@@ -32,98 +36,112 @@ func newBrowser(t *testing.T, width, height int) (ctx context.Context, complaint
 	options := append(chromedp.DefaultExecAllocatorOptions[:],
 		chromedp.ExecPath(path), chromedp.NoSandbox, chromedp.DisableGPU, chromedp.WindowSize(width, height),
 		chromedp.Flag("disable-quic", true), chromedp.Flag("disable-component-update", true), chromedp.Flag("disable-sync", true),
-		chromedp.Flag("lang", "zh-CN"), chromedp.UserDataDir(t.TempDir()))
-	ctx, cancel := chromedp.NewExecAllocator(t.Context(), options...)
+		chromedp.Flag("lang", "zh-CN"), chromedp.Flag("accept-lang", "zh-CN"), chromedp.UserDataDir(t.TempDir()))
+	ctx, cancel := chromedp.NewExecAllocator(context.Background(), options...)
 	t.Cleanup(cancel)
 	ctx, cancel = chromedp.NewContext(ctx)
 	t.Cleanup(cancel)
-	ctx, cancel = context.WithTimeout(ctx, 2*time.Minute)
-	t.Cleanup(cancel)
 	var mu sync.Mutex
-	var said []string
-	chromedp.ListenTarget(ctx, func(ev any) {
+	var complaints []string
+	err := chromedp.Listen(ctx, func(ev any) {
 		mu.Lock()
 		defer mu.Unlock()
 		switch e := ev.(type) {
-		case *cdpruntime.EventExceptionThrown:
-			said = append(said, "exception: "+e.ExceptionDetails.Error())
+		case *runtime.EventExceptionThrown:
+			complaints = append(complaints, fmt.Sprintf("exception: %+v", e.ExceptionDetails))
 		case *network.EventRequestWillBeSent:
 			if u := e.Request.URL; !strings.HasPrefix(u, "http://127.0.0.1:") && !strings.HasPrefix(u, "data:") && !strings.HasPrefix(u, "blob:") {
-				said = append(said, "the page asks for "+u)
+				complaints = append(complaints, "the page asks for "+u)
 			}
 		}
 	})
-	if err := chromedp.Run(ctx, network.Enable()); err != nil {
+	if err != nil {
 		t.Fatal(err)
 	}
-	return ctx, func() []string {
+	t.Cleanup(func() {
 		mu.Lock()
 		defer mu.Unlock()
-		return slices.Clone(said)
+		for _, c := range complaints {
+			t.Error(c)
+		}
+	})
+	return browser{t, ctx}
+}
+
+func (b browser) do(what string, steps ...chromedp.Action[chromedp.Void]) {
+	b.t.Helper()
+	ctx, cancel := context.WithTimeout(b.ctx, patience)
+	defer cancel()
+	if err := chromedp.Do(ctx, steps...); err != nil {
+		b.t.Fatalf("%s: %v", what, err)
 	}
 }
 
-// keepScreenshot stores what the browser shows where WXHUB_SCREENSHOTS names a folder, for people to look at.
-func keepScreenshot(ctx context.Context, t *testing.T, name string) {
-	t.Helper()
+func (b browser) text(selector string) string {
+	b.t.Helper()
+	ctx, cancel := context.WithTimeout(b.ctx, patience)
+	defer cancel()
+	text, err := chromedp.Run(ctx, chromedp.Text(chromedp.CSS(selector)))
+	if err != nil {
+		b.t.Fatalf("text of %s: %v", selector, err)
+	}
+	return text
+}
+
+func (b browser) count(selector string) int {
+	b.t.Helper()
+	n, err := chromedp.Run(b.ctx, chromedp.Evaluate[int](fmt.Sprintf("document.querySelectorAll(%q).length", selector)))
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return n
+}
+
+// keep stores what the browser shows where WXHUB_SCREENSHOTS names a folder, for people to look at.
+func (b browser) keep(name string) {
+	b.t.Helper()
 	dir := os.Getenv("WXHUB_SCREENSHOTS")
 	if dir == "" {
 		return
 	}
-	var png []byte
-	if err := chromedp.Run(ctx, chromedp.CaptureScreenshot(&png)); err != nil {
-		t.Fatal(err)
+	png, err := chromedp.Run(b.ctx, chromedp.CaptureScreenshot())
+	if err != nil {
+		b.t.Fatal(err)
 	}
 	if err := os.WriteFile(filepath.Join(dir, name+".png"), png, 0o600); err != nil {
-		t.Fatal(err)
+		b.t.Fatal(err)
 	}
 }
 
-func testID(phone, id string) string {
-	return `[data-testid="phone-` + phone + `"] [data-testid="` + id + `"]`
+func see(selector string) chromedp.Action[chromedp.Void] {
+	return chromedp.WaitVisible(chromedp.CSS(selector))
+}
+
+func click(selector string) chromedp.Action[chromedp.Void] {
+	return chromedp.Click(chromedp.CSS(selector))
+}
+
+// on is the selector of something on the left or the right phone.
+func on(side, id string) string {
+	return `[data-testid="phone-` + side + `"] [data-testid="` + id + `"]`
 }
 
 // A person buys on the left phone; the right one sees the notice, by the real SDK over the real socket.
 func TestPhone_buyAndSee(t *testing.T) {
-	ctx, complaints := newBrowser(t, 1280, 900)
+	b := newBrowser(t, 1280, 900)
 	p := startDemo(t, nil)
-	if err := chromedp.Run(ctx,
-		chromedp.Navigate(p.hub+"/phone/"),
-		chromedp.WaitVisible(testID("left", "buy-tea"), chromedp.ByQuery),
-		chromedp.WaitVisible(`[data-testid="phone-left"] [data-testid="socket-state"][data-state="connected"]`, chromedp.ByQuery),
-		chromedp.WaitVisible(`[data-testid="phone-right"] [data-testid="socket-state"][data-state="connected"]`, chromedp.ByQuery),
-	); err != nil {
-		t.Fatalf("the phones do not come up: %v %v", err, complaints())
-	}
-	keepScreenshot(ctx, t, "phones")
-	var toast string
-	if err := chromedp.Run(ctx,
-		chromedp.Click(testID("left", "buy-tea"), chromedp.ByQuery),
-		chromedp.WaitVisible(testID("left", "pay-sheet"), chromedp.ByQuery),
-	); err != nil {
-		t.Fatalf("no pay sheet: %v %v", err, complaints())
-	}
-	keepScreenshot(ctx, t, "pay-sheet")
-	if err := chromedp.Run(ctx,
-		chromedp.Click(testID("left", "pay-confirm"), chromedp.ByQuery),
-		chromedp.WaitVisible(testID("right", "toast"), chromedp.ByQuery),
-		chromedp.Text(testID("right", "toast"), &toast, chromedp.ByQuery),
-	); err != nil {
-		t.Fatalf("no toast on the right phone: %v %v", err, complaints())
-	}
-	keepScreenshot(ctx, t, "toast")
+	b.do("the phones come up", chromedp.Navigate(p.hub+"/phone/"), see(on("left", "buy-tea")),
+		see(on("left", "socket-state")+`[data-state="connected"]`), see(on("right", "socket-state")+`[data-state="connected"]`))
+	b.keep("phones")
+	b.do("the pay sheet", click(on("left", "buy-tea")), see(on("left", "pay-sheet")))
+	b.keep("pay-sheet")
+	b.do("the toast on the right", click(on("left", "pay-confirm")), see(on("right", "toast")))
+	toast := b.text(on("right", "toast"))
+	b.keep("toast")
 	if !strings.Contains(toast, "**") || !strings.Contains(toast, "龙井") {
 		t.Errorf("the toast says %q", toast)
 	}
-	var notices int
-	if err := chromedp.Run(ctx, chromedp.Evaluate(
-		`document.querySelectorAll('[data-testid="phone-right"] [data-testid="notice-item"]').length`, &notices)); err != nil {
-		t.Fatal(err)
-	}
-	if notices != 1 {
-		t.Errorf("the right phone lists %d notices", notices)
-	}
-	for _, c := range complaints() {
-		t.Error(c)
+	if n := b.count(on("right", "notice-item")); n != 1 {
+		t.Errorf("the right phone lists %d notices", n)
 	}
 }

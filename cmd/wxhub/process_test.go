@@ -410,8 +410,10 @@ func (ph *phone) order(product string) (outTradeNo string, sheet map[string]any)
 		ph.p.t.Fatalf("order: %+v", a)
 	}
 	a.into(ph.p.t, &sheet)
+	outTradeNo, _ = sheet["outTradeNo"].(string)
+	delete(sheet, "outTradeNo") // the WeChat app is given the five fields alone
 	sheet["user"] = ph.name
-	return sheet["outTradeNo"].(string), sheet
+	return outTradeNo, sheet
 }
 
 // pay confirms a pay sheet, as the person would.
