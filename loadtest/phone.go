@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net/http"
 	"strconv"
 	"strings"
 	"sync"
@@ -73,7 +74,10 @@ func (p *phone) live(ctx context.Context) {
 	for tries := 0; ctx.Err() == nil; {
 		ws, err := p.target.dial(ctx, p.token, p.at)
 		if err != nil {
-			if tries++; tries >= handshakeTries && ctx.Err() == nil {
+			tries++
+			var no *refusal
+			final := errors.As(err, &no) && no.Status/100 == 4 && no.Status != http.StatusTooManyRequests
+			if (final || tries >= handshakeTries) && ctx.Err() == nil {
 				p.fail(fmt.Errorf("client %d: %w", p.index, err))
 				return
 			}

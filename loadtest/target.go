@@ -185,7 +185,7 @@ func (t *target) dial(ctx context.Context, token string, from position) (*websoc
 	ws, answer, err := t.dialer.DialContext(ctx, address, http.Header{"Authorization": {"Bearer " + token}})
 	if err != nil && answer != nil {
 		text, _ := io.ReadAll(io.LimitReader(answer.Body, 1<<10)) // what could be read is enough for a message
-		return nil, fmt.Errorf("handshake: %s %s", answer.Status, bytes.TrimSpace(text))
+		return nil, &refusal{Status: answer.StatusCode, Word: "handshake", Message: string(bytes.TrimSpace(text))}
 	}
 	return ws, err
 }

@@ -33,14 +33,9 @@ var templateFiles embed.FS
 //go:embed assets viewer/dist
 var assetFiles embed.FS
 
-// The policies that our pages are served with. The viewer's library sets style attributes in markup, which no
-// 'self' covers; it gets that and nothing more.
-const (
-	pagePolicy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; " +
-		"connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-	viewerPolicy = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; " +
-		"connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-)
+// pagePolicy is what every page is served with, the viewer too.
+const pagePolicy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; " +
+	"connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
 // A site is everything in its rendered form. It never changes once made.
 type site struct {
@@ -177,7 +172,7 @@ func (s *site) guide(w http.ResponseWriter, r *http.Request, lang, slug string) 
 	if slug == "" {
 		v := s.view(lang, "")
 		v.Title = v.T["docs"]
-		s.render(w, r, http.StatusOK, "index.html", pagePolicy, v)
+		s.render(w, r, http.StatusOK, "index.html", v)
 		return
 	}
 	if name, ok := strings.CutSuffix(slug, ".md"); ok {
@@ -193,7 +188,7 @@ func (s *site) guide(w http.ResponseWriter, r *http.Request, lang, slug string) 
 	}
 	v := s.view(lang, slug)
 	v.Title, v.Guide = g.Title, g
-	s.render(w, r, http.StatusOK, "guide.html", pagePolicy, v)
+	s.render(w, r, http.StatusOK, "guide.html", v)
 }
 
 func (s *site) viewer(w http.ResponseWriter, r *http.Request) {
@@ -204,23 +199,23 @@ func (s *site) viewer(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Vary", "Accept-Language, Cookie")
 	v := s.view(lang, "api")
 	v.Title, v.Other = v.T["api"], "/docs/api/?lang="+otherLanguage(lang)
-	s.render(w, r, http.StatusOK, "viewer.html", viewerPolicy, v)
+	s.render(w, r, http.StatusOK, "viewer.html", v)
 }
 
 func (s *site) notFound(w http.ResponseWriter, r *http.Request, lang string) {
 	v := s.view(lang, "")
 	v.Title = v.T["notFound"]
-	s.render(w, r, http.StatusNotFound, "notfound.html", pagePolicy, v)
+	s.render(w, r, http.StatusNotFound, "notfound.html", v)
 }
 
-func (s *site) render(w http.ResponseWriter, r *http.Request, status int, name, policy string, v view) {
+func (s *site) render(w http.ResponseWriter, r *http.Request, status int, name string, v view) {
 	var b bytes.Buffer
 	if err := s.templates.ExecuteTemplate(&b, name, v); err != nil {
 		http.Error(w, "the page could not be made", http.StatusInternalServerError)
 		return
 	}
 	h := w.Header()
-	h.Set("Content-Security-Policy", policy)
+	h.Set("Content-Security-Policy", pagePolicy)
 	h.Set("Referrer-Policy", "same-origin")
 	h.Set("Content-Language", v.Lang)
 	if status != http.StatusOK {

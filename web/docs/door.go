@@ -2,7 +2,10 @@ package docs
 
 import (
 	"net/http"
+	"os"
+	"path/filepath"
 	"regexp"
+	"strings"
 )
 
 // DoorInfo is what the door page leads to. Empty addresses are left out.
@@ -10,13 +13,40 @@ type DoorInfo struct {
 	Demo      bool   // the simulator plays WeChat: shows how to try it
 	PhoneURL  string // the phone page, usually "/phone/"
 	SimURL    string // the simulator, as the reader's browser reaches it
-	AdminUser string // shown beside the hint where the password is; never the password
+	AdminUser string // shown in the demo, with the hint where the password is; never the password
 	Version   string
 }
 
 type doorView struct {
 	DoorInfo
-	Origin string // of this server as the reader typed it, for commands to copy
+	Origin  string // of this server as the reader typed it, for commands to copy
+	Command string // how to call this program
+	Flags   string // that a demo on other addresses needs
+}
+
+// The addresses that `wxhub trigger` assumes.
+const (
+	usualHub = "http://127.0.0.1:8080"
+	usualSim = "http://127.0.0.1:8081"
+)
+
+func (d DoorInfo) view(r *http.Request) *doorView {
+	v := &doorView{DoorInfo: d, Origin: originOf(r), Command: commandName()}
+	if v.Origin != usualHub {
+		v.Flags += " --hub " + v.Origin
+	}
+	if d.SimURL != "" && d.SimURL != usualSim {
+		v.Flags += " --sim " + d.SimURL
+	}
+	return v
+}
+
+// commandName is how the reader called this program: `go run` leaves a binary in a temporary folder.
+func commandName() string {
+	if path, err := os.Executable(); err == nil && strings.Contains(filepath.ToSlash(path), "/go-build") {
+		return "go run ./cmd/wxhub"
+	}
+	return "wxhub"
 }
 
 // Door serves the page at "/". Every other path is not found: mount it where only "/" arrives, or last.
@@ -39,8 +69,8 @@ func Door(info DoorInfo) http.Handler {
 		w.Header().Set("Vary", "Accept-Language, Cookie")
 		v := s.view(lang, "door")
 		v.Title, v.Other = v.T["tagline"], "/?lang="+otherLanguage(lang)
-		v.Door = &doorView{DoorInfo: info, Origin: originOf(r)}
-		s.render(w, r, http.StatusOK, "door.html", pagePolicy, v)
+		v.Door = info.view(r)
+		s.render(w, r, http.StatusOK, "door.html", v)
 	})
 }
 

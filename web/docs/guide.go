@@ -30,11 +30,13 @@ type guide struct {
 	Next       *guideLink
 
 	anchors map[string]bool
-	links   []string // every destination, as rendered
 }
 
-// A section is a heading of the second level.
-type section struct{ ID, Title string }
+// A section is a heading of the second or third level.
+type section struct {
+	ID, Title string
+	Level     int
+}
 
 type guideLink struct{ Slug, Title string }
 
@@ -64,13 +66,11 @@ func renderGuide(lang, slug string, src []byte) (*guide, error) {
 		case *ast.Heading:
 			id := headingID(n)
 			g.anchors[id] = true
-			if n.Level == 2 {
-				g.Sections = append(g.Sections, section{id, plainText(n, src)})
+			if n.Level <= 3 {
+				g.Sections = append(g.Sections, section{id, plainText(n, src), n.Level})
 			}
 		case *ast.Link:
-			to := guideURL(lang, string(n.Destination))
-			n.Destination = []byte(to)
-			g.links = append(g.links, to)
+			n.Destination = []byte(guideURL(lang, string(n.Destination)))
 		}
 		return ast.WalkContinue, nil
 	})
