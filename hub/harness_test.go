@@ -174,7 +174,9 @@ func pipeDialer(h *Hub) *websocket.Dialer {
 				_ = far.Close()
 				return
 			}
-			_ = h.Accept(&pipeResponse{conn: far, brw: brw, header: http.Header{}}, r, session(r))
+			if h.Accept(&pipeResponse{conn: far, brw: brw, header: http.Header{}}, r, session(r)) != nil {
+				_ = far.Close()
+			}
 		}()
 		return near, nil
 	}}
