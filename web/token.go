@@ -2,6 +2,7 @@ package web
 
 import (
 	"context"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"net/http"
@@ -100,7 +101,10 @@ func (t *Tokens) Issue(user, role string, rooms []string, ttl time.Duration) (to
 	}
 	j := jwt.NewWithClaims(jwt.SigningMethodHS256, c)
 	j.Header["kid"] = t.signer.ID
-	return j.SignedString(t.signer.Secret)
+	if token, err = j.SignedString(t.signer.Secret); err == nil && len(token) > tokenBytes {
+		return "", fmt.Errorf("web: a token of %d bytes: more than %d are taken from nobody; name fewer rooms", len(token), tokenBytes)
+	}
+	return token, err
 }
 
 // session checks what the library does not: our own claims.
@@ -145,7 +149,7 @@ func (t *Tokens) Check(_ context.Context, token string) (hub.Session, error) {
 	switch {
 	case errors.Is(err, jwt.ErrTokenExpired) && !errors.Is(err, jwt.ErrTokenSignatureInvalid):
 		return hub.Session{}, errTokenExpired
-	case err != nil || c.IssuedAt == nil || c.ExpiresAt == nil:
+	case err != nil || c.IssuedAt == nil || c.ExpiresAt == nil || !unambiguous(token):
 		return hub.Session{}, errBadToken
 	}
 	s, err := c.session(c.Subject, c.ID, c.ExpiresAt.Time)
@@ -162,6 +166,28 @@ func (t *Tokens) Check(_ context.Context, token string) (hub.Session, error) {
 		return hub.Session{}, errBadToken
 	}
 	return s, nil
+}
+
+// unambiguous tells whether every reader finds the same claims in a signed token: encoding/json takes "SUB" for "sub",
+// the last of two, and a text for a number.
+func unambiguous(token string) bool {
+	text, err := base64.RawURLEncoding.DecodeString(strings.Split(token, ".")[1])
+	if err != nil {
+		return false
+	}
+	seen := map[string]bool{}
+	for name, value := range members(text) {
+		for _, own := range []string{"sub", "iss", "aud", "iat", "exp", "nbf", "jti", "role", "rooms"} {
+			if name != own && strings.EqualFold(name, own) {
+				return false
+			}
+		}
+		if number := name == "exp" || name == "iat" || name == "nbf"; seen[name] || number && value[0] == '"' {
+			return false
+		}
+		seen[name] = true
+	}
+	return true
 }
 
 // Revoke makes a session's token dead: here at once, elsewhere when the other nodes look next. It returns after the commit.
