@@ -211,10 +211,15 @@ func (s *Server) routeShop() {
 	handle(s, route{
 		method: http.MethodGet, path: "/api/orders", access: users, tag: "shop", summary: "My orders, newest first",
 	}, func(ctx context.Context, in *struct {
-		Limit int `query:"limit" minimum:"1" maximum:"200" default:"50"`
+		Limit  int   `query:"limit" minimum:"1" maximum:"200" default:"50"`
+		Before int64 `query:"before" minimum:"0" maximum:"253402300799999" doc:"Only orders made before: createdAt of the last one, to go on"`
 	}) ([]orderView, error) {
 		session, _ := requestOf(ctx).user()
-		orders, err := s.o.Store.Orders(ctx, store.OrderQuery{UserID: session.User, Limit: in.Limit})
+		q := store.OrderQuery{UserID: session.User, Limit: in.Limit}
+		if in.Before > 0 {
+			q.Before = time.UnixMilli(in.Before)
+		}
+		orders, err := s.o.Store.Orders(ctx, q)
 		if err != nil {
 			return nil, fmt.Errorf("orders: %w", err)
 		}
