@@ -3,6 +3,8 @@ package web
 import (
 	"encoding/json"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"slices"
 	"strings"
 	"sync"
@@ -195,6 +197,14 @@ func TestPay_refusals(t *testing.T) {
 	s.quiet()
 	if n := len(p.of("purchase")); n != 1 {
 		t.Errorf("%d purchases", n)
+	}
+
+	// Each is counted by its reason.
+	_, _, figures := s.send("GET", s.url+"/metrics", "", nil)
+	for result, n := range map[string]int{"signature": 4, "stale": 2, "probe": 1, "conflict": 5, "paid": 1} {
+		if want := fmt.Sprintf("wxhub_wechat_callbacks_total{door=\"pay\",result=\"%s\"} %d\n", result, n); !strings.Contains(string(figures), want) {
+			t.Errorf("metrics lack %s", want)
+		}
 	}
 }
 
@@ -404,8 +414,11 @@ func TestPay_weChatAway(t *testing.T) {
 		word   string
 		retry  bool
 	}{
-		"5xx":  {fault: map[string]any{"status": 500}, status: 503, word: "wechat_busy", retry: true},
-		"HTML": {fault: map[string]any{"html": true}, status: 502, word: "wechat_nonsense"},
+		"5xx":                {fault: map[string]any{"status": 500}, status: 503, word: "wechat_busy", retry: true},
+		"cut":                {fault: map[string]any{"lost": true}, status: 503, word: "wechat_busy", retry: true},
+		"an unsigned answer": {fault: map[string]any{"sign": "none"}, status: 502, word: "wechat_nonsense"},
+		"a forged answer":    {fault: map[string]any{"sign": "wrong"}, status: 502, word: "wechat_nonsense"},
+		"HTML":               {fault: map[string]any{"html": true}, status: 502, word: "wechat_nonsense"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newShop(t)
@@ -419,6 +432,63 @@ func TestPay_weChatAway(t *testing.T) {
 			s.play("DELETE", "/sim/fault", nil, nil)
 			s.order(alice, "apple", 1)
 		})
+	}
+}
+
+// What WeChat Pay refuses is said in words that a front end can act on, and our own state is not touched.
+func TestPay_refusedByWeChat(t *testing.T) {
+	s := newShop(t)
+	alice, aliceID := s.login("alice")
+	made := func(no, openID string) {
+		t.Helper()
+		if _, err := s.db.CreateOrder(t.Context(), store.Order{
+			OutTradeNo: no, AppID: s.keys.AppID, MchID: s.keys.MchID, UserID: aliceID, OpenID: openID, Description: "x", TotalFen: 1,
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	made("order-of-a-stranger", "oNobodyAtAll")
+	if a := s.call("POST", "/api/pay", alice, map[string]any{"outTradeNo": "order-of-a-stranger"}); a.Status != 502 || a.Error != "pay_refused" {
+		t.Errorf("an openid that WeChat does not know: %d %+v", a.Status, a)
+	}
+	if state, _ := s.orderState(alice, "order-of-a-stranger"); state != "created" {
+		t.Errorf("the order is %s", state)
+	}
+
+	// An order of the shop's own system that names the user alone is paid with the user's openid.
+	made("order-by-user-id", "")
+	if a := s.call("POST", "/api/pay", alice, map[string]any{"outTradeNo": "order-by-user-id"}); a.Status != 200 {
+		t.Errorf("an order without openid: %d %+v", a.Status, a)
+	}
+
+	// Paid already, but the notify has not come yet.
+	params := s.order(alice, "pear", 1)
+	no := params["outTradeNo"].(string)
+	nowhere := httptest.NewServer(http.NotFoundHandler())
+	defer nowhere.Close()
+	s.trigger(map[string]any{"event": "pay", "outTradeNo": no, "url": nowhere.URL})
+	if err := s.db.SetPrepay(t.Context(), no, "wx-ran-out", time.Now().Add(-time.Minute)); err != nil {
+		t.Fatal(err)
+	}
+	if a := s.call("POST", "/api/pay", alice, map[string]any{"outTradeNo": no}); a.Status != 409 || a.Error != "order_paid" {
+		t.Errorf("an order that WeChat knows as paid: %d %+v", a.Status, a)
+	}
+	if state, _ := s.orderState(alice, no); state != "paying" {
+		t.Errorf("the order is %s by word of an error", state)
+	}
+}
+
+func TestPay_withoutOpenID(t *testing.T) {
+	s := newShop(t)
+	token, err := s.server.o.Tokens.Issue("made-by-the-shop", "user", nil, time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if a := s.call("POST", "/api/pay", token, map[string]any{"productId": "pear", "quantity": 1}); a.Status != 409 || a.Error != "conflict" {
+		t.Errorf("a user whom WeChat never named: %d %+v", a.Status, a)
+	}
+	if a := s.call("GET", "/api/orders", token, nil); a.Status != 200 || string(a.Data) != "[]" {
+		t.Errorf("orders of such a user: %d %s", a.Status, a.Data)
 	}
 }
 
