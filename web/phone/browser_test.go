@@ -174,7 +174,7 @@ func TestPage_buyAndSee(t *testing.T) {
 		t.Errorf("in English the page says %q", title)
 	}
 	b.keep("desktop-en")
-	b.do(chromedp.Reload(), inState("left", "connected"))
+	b.do(chromedp.Reload(), inState("left", "connected"), click("left", "tab-feed"), see(on("left", "notice-item"))) // from the history
 	if title := b.text("h1"); title != english {
 		t.Errorf("after a reload the page says %q", title)
 	}

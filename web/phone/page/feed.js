@@ -35,18 +35,15 @@ export class Feed {
         this.say(push)
         this.look()
       },
-      onReload: () => {
-        this.note(t('reloaded'))
-        this.backlog()
-      },
+      onReload: () => this.note(t('reloaded')),
       onJoin: ({ recovered, missed }) => {
-        if (recovered && missed > 0) this.note(t('recovered', missed))
+        if (!recovered) this.backlog()
+        else if (missed > 0) this.note(t('recovered', missed))
         this.look()
       },
     }
     this.hub.join('notice', handlers)
     this.hub.join('all', { onMessage: handlers.onMessage })
-    this.backlog()
     this.clock = setInterval(() => {
       if (!document.hidden && !this.element.hidden) this.look()
     }, countEvery)
