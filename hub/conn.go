@@ -199,6 +199,9 @@ func (c *Conn) closeLocked(d Disconnect) bool {
 // linger waits, after a close frame of ours that the peer has not answered, until the peer closes or the
 // time is over: closing with unread bytes would reset the connection and destroy the close frame.
 func (c *Conn) linger(err error) {
+	if errors.Is(err, websocket.ErrReadLimit) {
+		c.close(DisconnectTooBig) // gorilla says so itself except for absurd lengths
+	}
 	c.mu.Lock()
 	wait := c.closing && !c.peerDone && !c.dead && !errors.Is(err, net.ErrClosed)
 	if !c.closing { // the peer went without a word
