@@ -174,7 +174,8 @@ func TestPage_buyAndSee(t *testing.T) {
 		t.Errorf("in English the page says %q", title)
 	}
 	b.keep("desktop-en")
-	b.do(chromedp.Reload(), inState("left", "connected"), click("left", "tab-feed"), see(on("left", "notice-item"))) // from the history
+	b.do(chromedp.Reload(), inState("left", "connected"), click("left", "tab-feed"), see(on("left", "notice-item")), // from the history
+		click("left", "tab-me"), see(on("left", "mail-item")))
 	if title := b.text("h1"); title != english {
 		t.Errorf("after a reload the page says %q", title)
 	}
@@ -193,6 +194,9 @@ func TestPage_airplane(t *testing.T) {
 	b.do(click("right", "airplane"), inState("right", "connected"), click("right", "tab-feed"), see(on("right", "notice-item")))
 	if n := b.count(on("right", "notice-item")); n != 1 {
 		t.Errorf("the returned phone lists %d notices", n)
+	}
+	if n := b.count(on("right", "toast")); n != 0 {
+		t.Errorf("what was missed slides in %d times", n)
 	}
 	b.keep("desktop-recovered")
 }

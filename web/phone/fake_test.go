@@ -23,9 +23,9 @@ type fake struct {
 	names   map[string]string // person → nickname
 	chats   map[string][]map[string]any
 	orders  map[string][]map[string]any
-	sockets map[*websocket.Conn]string // → user
-	log     []json.RawMessage          // pushes of the room notice, the first has Offset 1
-	said    chan struct{}              // closed and replaced when a chat grows
+	sockets map[*websocket.Conn]string   // → user
+	logs    map[string][]json.RawMessage // pushes of a room, the first has Offset 1
+	said    chan struct{}                // closed and replaced when a chat grows
 }
 
 var catalogue = []map[string]any{
@@ -37,7 +37,7 @@ var catalogue = []map[string]any{
 
 func newFake(t *testing.T) *fake {
 	f := &fake{
-		names: map[string]string{}, chats: map[string][]map[string]any{}, orders: map[string][]map[string]any{},
+		names: map[string]string{}, chats: map[string][]map[string]any{}, orders: map[string][]map[string]any{}, logs: map[string][]json.RawMessage{},
 		sockets: map[*websocket.Conn]string{}, said: make(chan struct{}),
 	}
 	m := http.NewServeMux()
@@ -188,16 +188,10 @@ func (f *fake) chat(w http.ResponseWriter, r *http.Request) {
 
 // publish needs f.mu.
 func (f *fake) publish(room, action string, payload any) {
-	meta := map[string]any{"room": room, "epoch": "e1", "id": fmt.Sprint(room, len(f.log)), "timestamp": time.Now().UnixMilli()}
-	if room == "notice" {
-		meta["offset"] = len(f.log) + 1
-	} else {
-		meta["offset"] = 1
-	}
+	offset := len(f.logs[room]) + 1
+	meta := map[string]any{"room": room, "epoch": "e1", "offset": offset, "id": fmt.Sprint(room, offset), "timestamp": time.Now().UnixMilli()}
 	push, _ := json.Marshal(map[string]any{"meta": meta, "data": map[string]any{"action": action, "payload": payload}})
-	if room == "notice" {
-		f.log = append(f.log, push)
-	}
+	f.logs[room] = append(f.logs[room], push)
 	for c, user := range f.sockets {
 		if room == "notice" || room == "user:u-"+user {
 			_ = c.WriteMessage(websocket.TextMessage, push)
@@ -227,11 +221,11 @@ func (f *fake) socket(w http.ResponseWriter, r *http.Request) {
 		if name != "notice" {
 			continue
 		}
-		standing := map[string]any{"room": name, "epoch": "e1", "offset": len(f.log)}
+		standing := map[string]any{"room": name, "epoch": "e1", "offset": len(f.logs[name])}
 		if back {
 			_, offset, _ := strings.Cut(place, ":")
 			n, _ := strconv.Atoi(offset)
-			missed = f.log[n:]
+			missed = f.logs[name][n:]
 			standing["recovered"], standing["missed"] = true, len(missed)
 		}
 		rooms = append(rooms, standing)
@@ -261,7 +255,8 @@ func (f *fake) socket(w http.ResponseWriter, r *http.Request) {
 		case "presence":
 			reply["count"] = len(f.sockets)
 		case "history":
-			reply["epoch"], reply["offset"], reply["messages"] = "e1", len(f.log), append([]json.RawMessage{}, f.log...)
+			log := f.logs[in["room"].(string)]
+			reply["epoch"], reply["offset"], reply["messages"] = "e1", len(log), append([]json.RawMessage{}, log...)
 		}
 		_ = c.WriteJSON(reply)
 		f.mu.Unlock()

@@ -13,7 +13,7 @@ export function words({ data: { action, payload } }, nameOf, verb) {
 }
 
 export class Feed {
-  /** say(push) is called for what arrives live; note(word) for what happened to the feed itself. */
+  /** say(push, live) is called for each arrival; note(word) for what happened to the feed itself. */
   constructor({ hub, say, note }) {
     this.hub = hub
     this.say = say
@@ -29,21 +29,29 @@ export class Feed {
   start() {
     if (this.started) return
     this.started = true
-    const handlers = {
-      onMessage: (push) => {
-        this.add(push)
-        this.say(push)
-        this.look()
-      },
+    let missed = 0 // of these, that are still to come: they are told together, not one by one
+    const onMessage = (push) => {
+      this.add(push)
+      this.say(push, missed === 0)
+      if (missed > 0) missed--
+      else this.look()
+    }
+    this.hub.join('notice', {
+      onMessage,
       onReload: () => this.note(t('reloaded')),
-      onJoin: ({ recovered, missed }) => {
-        if (!recovered) this.backlog()
+      onJoin: (standing) => {
+        missed = standing.missed
+        if (!standing.recovered) this.backlog()
         else if (missed > 0) this.note(t('recovered', missed))
         this.look()
       },
-    }
-    this.hub.join('notice', handlers)
-    this.hub.join('all', { onMessage: handlers.onMessage })
+    })
+    this.hub.join('all', {
+      onMessage: (push) => {
+        this.add(push)
+        this.say(push, true)
+      },
+    })
     this.clock = setInterval(() => {
       if (!document.hidden && !this.element.hidden) this.look()
     }, countEvery)

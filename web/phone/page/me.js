@@ -11,16 +11,22 @@ export class Me {
     this.pay = pay
     this.person = { nickname: user.name ?? user.id }
     this.orders = []
-    this.mails = []
+    this.mails = new Map() // by offset
     this.productName = (name) => name
-    hub.mail({
+    const mailbox = hub.mail({
       onMessage: (push) => {
-        const word = mailWords[push.data.action]
-        if (!word) return
-        const mail = { word, order: push.data.payload, at: push.meta.timestamp }
-        this.mails.unshift(mail)
-        onMail(mail)
+        const mail = this.keep(push)
+        if (mail) onMail(mail)
         this.refresh()
+      },
+      onJoin: async ({ recovered }) => {
+        if (recovered) return
+        try { // what was read before, on this phone or another
+          for (const push of (await mailbox.history({ limit: 10 })).messages) this.keep(push)
+          this.render()
+        } catch (error) {
+          if (error.error !== 'disconnected') console.warn('wxhub phone: mail:', error.message)
+        }
       },
     })
     this.card = h('div', { class: 'person' })
@@ -42,6 +48,14 @@ export class Me {
       h('h3', { 'data-t': 'mail' }), this.mailList,
       h('h3', { 'data-t': 'orders' }), this.orderList,
       h('button', { type: 'button', class: 'plain', 'data-testid': 'swap', 'data-t': 'swap', onclick: onSwap }))
+  }
+
+  keep({ meta, data }) {
+    const word = mailWords[data.action]
+    if (!word) return undefined
+    const mail = { word, order: data.payload, at: meta.timestamp, offset: meta.offset }
+    this.mails.set(meta.offset, mail)
+    return mail
   }
 
   signedIn(user) {
@@ -75,7 +89,8 @@ export class Me {
     this.card.replaceChildren(
       avatar ? h('img', { class: 'avatar', src: avatar, alt: '' }) : initial(nickname || '?'),
       h('div', {}, h('strong', {}, nickname || id), h('small', {}, id ?? '')))
-    this.mailList.replaceChildren(...(this.mails.length ? this.mails.map((mail) => this.mail(mail)) : [h('li', { class: 'none' }, t('noMail'))]))
+    const mails = [...this.mails.values()].sort((a, b) => b.offset - a.offset)
+    this.mailList.replaceChildren(...(mails.length ? mails.map((mail) => this.mail(mail)) : [h('li', { class: 'none' }, t('noMail'))]))
     this.orderList.replaceChildren(...(this.orders.length ? this.orders.map((order) => this.order(order)) : [h('li', { class: 'none' }, t('noOrders'))]))
   }
 

@@ -25,7 +25,7 @@ export class Phone {
     followApp(this.hub, wx)
 
     this.shop = new Shop({ buy: (product) => this.buy({ productId: product.id }), load: () => this.load() })
-    this.feed = new Feed({ hub: this.hub, say: (push) => this.announce(push), note: (word) => this.toast('note', [word]) })
+    this.feed = new Feed({ hub: this.hub, say: (push, live) => this.announce(push, live), note: (word) => this.toast('note', [word]) })
     this.chat = new Chat({ platform: this.platform, onAnswer: () => this.news('chat') })
     this.me = new Me({
       user: options.user, api: this.api, hub: this.hub, platform: this.platform,
@@ -93,9 +93,9 @@ export class Phone {
     this.me.refresh()
   }
 
-  /** A purchase or another push of the shop, live: it slides in at the top. */
-  announce(push) {
-    this.toast('notice', words(push, (name) => this.shop.nameOf(name), 'justBought'))
+  /** A purchase or another push of the shop: live, it slides in at the top. */
+  announce(push, live) {
+    if (live) this.toast('notice', words(push, (name) => this.shop.nameOf(name), 'justBought'))
     this.news('feed')
   }
 
