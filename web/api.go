@@ -5,8 +5,10 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
+	"reflect"
 	"strings"
 	"unicode/utf8"
 
@@ -123,7 +125,8 @@ var (
 	errUTF8  = errors.New("not UTF-8")
 )
 
-// unmarshal refuses what would be read differently by somebody else, or costs too much to read.
+// unmarshal refuses what would be read differently by somebody else, or costs too much to read. huma calls it twice:
+// for a map, which it validates, and then for the struct that the handler gets.
 func unmarshal(data []byte, v any) error {
 	switch {
 	case !utf8.Valid(data):
@@ -137,6 +140,30 @@ func unmarshal(data []byte, v any) error {
 	}
 	if _, err := d.Token(); !errors.Is(err, io.EOF) {
 		return errors.New("more than one JSON value")
+	}
+	return sameReading(data, v)
+}
+
+// sameReading refuses a field of the struct that stands in the object twice, or in another spelling: encoding/json would
+// take the last of them, whatever was validated.
+func sameReading(data []byte, v any) error {
+	t := reflect.TypeOf(v).Elem()
+	if t.Kind() != reflect.Struct {
+		return nil
+	}
+	seen := map[string]bool{}
+	for name := range members(data) {
+		for i := range t.NumField() {
+			own, _, _ := strings.Cut(t.Field(i).Tag.Get("json"), ",")
+			switch {
+			case name == own && seen[own]:
+				return fmt.Errorf("names %s twice", own)
+			case name == own:
+				seen[own] = true
+			case strings.EqualFold(name, own):
+				return fmt.Errorf("spells %s otherwise", own)
+			}
+		}
 	}
 	return nil
 }
@@ -165,11 +192,20 @@ func jsonDepth(data []byte) (deepest int) {
 	return deepest
 }
 
-// always200 serves front ends that treat every other status as a broken connection: the body tells them all.
+// always200 serves front ends that treat every other status as a broken connection: the body tells them all. It stands
+// outside of everything else, so that logs and figures keep the real status.
 func always200(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		next.ServeHTTP(&okWriter{ResponseWriter: w}, r)
+		if ofAPI(r) {
+			w = &okWriter{ResponseWriter: w}
+		}
+		next.ServeHTTP(w, r)
 	})
+}
+
+// ofAPI tells whether a request is for /api, known there or not.
+func ofAPI(r *http.Request) bool {
+	return r.URL.Path == "/api" || strings.HasPrefix(r.URL.Path, "/api/")
 }
 
 type okWriter struct{ http.ResponseWriter }

@@ -126,7 +126,10 @@ func (s *Server) broadcast(ctx context.Context, b broadcastRequest) (broadcastVi
 		case err != nil:
 			return v, fmt.Errorf("broadcast %s: %w", b.ID, err)
 		case before.Answer != nil:
-			return v, json.Unmarshal(before.Answer, &v)
+			if err := json.Unmarshal(before.Answer, &v); err != nil {
+				return v, fmt.Errorf("broadcast %s: kept answer: %w", b.ID, err)
+			}
+			return v, nil
 		}
 	}
 	m := hub.Message{ID: v.ID, Action: b.Action, Payload: b.Payload, At: time.Now()}

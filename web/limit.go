@@ -109,8 +109,11 @@ func (l *limiter) sweepLocked() {
 			delete(l.keys, key)
 		}
 	}
-	for key := range l.keys {
-		if len(l.keys) < maxBuckets {
+	if len(l.keys) < maxBuckets {
+		return
+	}
+	for key := range l.keys { // a quarter, so that the next sweep is not due with the next key
+		if len(l.keys) <= maxBuckets*3/4 {
 			break
 		}
 		delete(l.keys, key)

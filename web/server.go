@@ -109,6 +109,9 @@ func New(o Options) (*Server, error) {
 
 func (s *Server) routes() http.Handler {
 	r := chi.NewRouter()
+	if s.o.Always200 {
+		r.Use(always200)
+	}
 	if len(s.o.TrustedProxies) > 0 {
 		var networks []string
 		for _, p := range s.o.TrustedProxies {
@@ -116,18 +119,20 @@ func (s *Server) routes() http.Handler {
 		}
 		r.Use(s.fromTrustedProxy(middleware.ClientIPFromXFF(networks...)))
 	}
-	r.Use(s.observe)
+	r.Use(s.observe, middleware.GetHead)
 	r.NotFound(func(w http.ResponseWriter, r *http.Request) {
 		s.fail(w, r, &Error{Status: http.StatusNotFound, Code: "not_found"})
 	})
 	r.MethodNotAllowed(func(w http.ResponseWriter, r *http.Request) {
+		for _, method := range []string{http.MethodGet, http.MethodPost, http.MethodPatch, http.MethodDelete} {
+			if chi.RouteContext(r.Context()).Routes.Match(chi.NewRouteContext(), method, r.URL.Path) {
+				w.Header().Add("Allow", method)
+			}
+		}
 		s.fail(w, r, &Error{Status: http.StatusMethodNotAllowed, Code: "method_not_allowed"})
 	})
 
 	r.Group(func(r chi.Router) {
-		if s.o.Always200 {
-			r.Use(always200)
-		}
 		r.Use(s.identify)
 		s.api = newAPI(r, s.o.Version)
 		s.routeLogin()

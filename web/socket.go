@@ -5,6 +5,8 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+
+	"wxhub/hub"
 )
 
 const tokenProtocol = "bearer." // + JWT, beside the subprotocol wxhub.v1
@@ -34,6 +36,10 @@ func (s *Server) openSocket(w http.ResponseWriter, r *http.Request) {
 	}
 	if err := s.o.Hub.Accept(w, r, q.session); err != nil {
 		s.log.Debug("socket not opened", "request", q.id, "err", err)
+		return
+	}
+	if s.o.Tokens.dead(q.session.ID) { // revoked between the check and the hub's knowing of the socket
+		s.o.Hub.Disconnect(hub.Target{Session: q.session.ID}, hub.DisconnectToken)
 	}
 }
 

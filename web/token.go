@@ -159,13 +159,18 @@ func (t *Tokens) Check(_ context.Context, token string) (hub.Session, error) {
 	if !time.Now().Before(s.ExpiresAt) {
 		return hub.Session{}, errTokenExpired
 	}
-	t.mu.RLock()
-	_, dead := t.revoked[s.ID]
-	t.mu.RUnlock()
-	if dead {
+	if t.dead(s.ID) {
 		return hub.Session{}, errBadToken
 	}
 	return s, nil
+}
+
+// dead tells whether this node knows that a session was revoked.
+func (t *Tokens) dead(session string) bool {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	_, dead := t.revoked[session]
+	return dead
 }
 
 // unambiguous tells whether every reader finds the same claims in a signed token: encoding/json takes "SUB" for "sub",
