@@ -30,7 +30,7 @@ func (c *callbacks) receivePayment(w http.ResponseWriter, r *http.Request) {
 		return
 	case err != nil:
 		word, status := refusal(err)
-		c.log.Warn("pay notify refused", "reason", word, "error", err)
+		c.log.Warn("pay notify refused", "reason", word, "err", err)
 		c.failPayment(w, word, status, "refused: "+word)
 		return
 	}
@@ -38,10 +38,10 @@ func (c *callbacks) receivePayment(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case errors.Is(err, store.ErrPaymentConflict):
 		c.log.Error("ALARM: verified money fits no order and was kept as a conflict",
-			"outTradeNo", n.Payment.OutTradeNo, "transactionId", n.Payment.TransactionID, "total", n.Payment.TotalFen, "error", err)
+			"outTradeNo", n.Payment.OutTradeNo, "transactionId", n.Payment.TransactionID, "total", n.Payment.TotalFen, "err", err)
 		c.failPayment(w, "conflict", http.StatusConflict, "the payment does not fit its order")
 	case err != nil:
-		c.log.Error("pay notify not stored, WeChat will send it again", "outTradeNo", n.Payment.OutTradeNo, "error", err)
+		c.log.Error("pay notify not stored, WeChat will send it again", "outTradeNo", n.Payment.OutTradeNo, "err", err)
 		c.failPayment(w, "fault", http.StatusInternalServerError, "try again")
 	default:
 		c.log.Info("pay notify", "result", result, "event", n.EventType, "outTradeNo", n.Payment.OutTradeNo)

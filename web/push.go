@@ -42,24 +42,24 @@ func (c *callbacks) receivePush(w http.ResponseWriter, r *http.Request) {
 	m, err := c.push.Open(r.URL.Query(), body)
 	if err != nil {
 		word, status := refusal(err)
-		c.log.Warn("push refused", "reason", word, "error", err)
+		c.log.Warn("push refused", "reason", word, "err", err)
 		c.refuse(w, "push", word, status)
 		return
 	}
 	answer, err := c.recordPush(r.Context(), m)
 	switch {
 	case errors.Is(err, store.ErrInvalid): // verified, but nothing that a store can hold; sending it again changes nothing
-		c.log.Warn("push refused", "reason", "malformed", "error", err)
+		c.log.Warn("push refused", "reason", "malformed", "err", err)
 		c.refuse(w, "push", "malformed", http.StatusBadRequest)
 		return
 	case err != nil:
-		c.log.Error("push not stored, WeChat will send it again", "error", err)
+		c.log.Error("push not stored, WeChat will send it again", "err", err)
 		c.refuse(w, "push", "fault", http.StatusInternalServerError)
 		return
 	}
 	answer, contentType, err := c.push.Answer(m, answer)
 	if err != nil {
-		c.log.Error("push not answered, WeChat will send it again", "error", err)
+		c.log.Error("push not answered, WeChat will send it again", "err", err)
 		c.refuse(w, "push", "fault", http.StatusInternalServerError)
 		return
 	}

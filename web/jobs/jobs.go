@@ -98,7 +98,7 @@ func (j *Jobs) sweep(ctx context.Context) {
 		}
 		sweeping, cancel := context.WithTimeout(ctx, sweepWait)
 		if err := j.db.Sweep(sweeping); err != nil && ctx.Err() == nil {
-			j.log.Warn("sweep failed, the next one is in an hour", "error", err)
+			j.log.Warn("sweep failed, the next one is in an hour", "err", err)
 		}
 		cancel()
 		timer.Reset(sweepEvery + rand.N(sweepEvery/10))

@@ -43,7 +43,7 @@ func (j *Jobs) relay(ctx context.Context) {
 	for ctx.Err() == nil {
 		n, err := j.claim(ctx)
 		if err != nil && ctx.Err() == nil && !failing {
-			j.log.Error("the outbox cannot be read, what was committed waits", "error", err)
+			j.log.Error("the outbox cannot be read, what was committed waits", "err", err)
 		}
 		if err == nil && failing {
 			j.log.Info("the outbox can be read again")
@@ -248,7 +248,7 @@ func (j *Jobs) settle(ctx context.Context, seqs []int64) {
 		InitialInterval: 50 * time.Millisecond, RandomizationFactor: 0.5, Multiplier: 2, MaxInterval: time.Second,
 	}))
 	if err != nil {
-		j.log.Error("relayed rows could not be settled and will be relayed again", "rows", len(seqs), "first", seqs[0], "error", err)
+		j.log.Error("relayed rows could not be settled and will be relayed again", "rows", len(seqs), "first", seqs[0], "err", err)
 	}
 	j.nudge()
 }
@@ -267,21 +267,21 @@ func (j *Jobs) postpone(ctx context.Context, row store.OutboxRow, cause error, d
 	if errors.Is(cause, wechat.ErrConfig) {
 		level = j.log.Error // somebody has to do something
 	}
-	level("relay will try again", "kind", row.Kind, "id", row.ID, "attempts", row.Attempts, "in", delay, "error", cause)
+	level("relay will try again", "kind", row.Kind, "id", row.ID, "attempts", row.Attempts, "in", delay, "err", cause)
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleWait)
 	defer cancel()
 	if err := j.db.DeferOutbox(ctx, j.owner, row.Seq, time.Now().Add(delay), cause.Error()); err != nil {
-		j.log.Warn("row could not be postponed and comes back when its lease ends", "id", row.ID, "error", err)
+		j.log.Warn("row could not be postponed and comes back when its lease ends", "id", row.ID, "err", err)
 	}
 }
 
 // bury gives a row up, for an admin to see.
 func (j *Jobs) bury(ctx context.Context, row store.OutboxRow, cause error) {
-	j.log.Warn("relay gave up", "kind", row.Kind, "id", row.ID, "attempts", row.Attempts, "error", cause)
+	j.log.Warn("relay gave up", "kind", row.Kind, "id", row.ID, "attempts", row.Attempts, "err", cause)
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleWait)
 	defer cancel()
 	if err := j.db.BuryOutbox(ctx, j.owner, row.Seq, cause.Error()); err != nil {
-		j.log.Warn("row could not be given up and comes back when its lease ends", "id", row.ID, "error", err)
+		j.log.Warn("row could not be given up and comes back when its lease ends", "id", row.ID, "err", err)
 	}
 	j.nudge()
 }
