@@ -896,4 +896,4 @@ var WxApi = class {
     });
   }
 };
-var deadToken = /* @__PURE__ */ new Set(["unauthorized", "token_expired", "token_revoked", "token_bad"]);
+var deadToken = /* @__PURE__ */ new Set(["unauthorized", "bad_token", "token_expired", "token_revoked"]);

@@ -193,4 +193,4 @@ export class WxApi {
   }
 }
 
-const deadToken = new Set(['unauthorized', 'token_expired', 'token_revoked', 'token_bad'])
+const deadToken = new Set(['unauthorized', 'bad_token', 'token_expired', 'token_revoked'])
