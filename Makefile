@@ -29,8 +29,10 @@ test: deps
 	$(MAKE) --no-print-directory test-sdk
 	$(MAKE) --no-print-directory fuzz FUZZTIME=2s
 
+# report prints a line per package, what failed tests said, and the name and reason of each one skipped.
 test-go:
-	$(GO) test -race -timeout 15m ./...
+	@$(GO) build -o .ci/report/report ./.ci/report
+	$(GO) test -race -json -timeout 15m ./... | .ci/report/report
 
 test-sdk:
 	@if ! command -v npm >/dev/null; then echo "skipped: the SDK's tests need node 20 and npm"; \
