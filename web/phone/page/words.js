@@ -24,12 +24,12 @@ const zh = {
   paySheet: '支付', payTo: (merchant) => `付款给 ${merchant}`, method: '支付方式', balance: '零钱', confirmPay: '确认支付', paying: '支付中…',
   cancel: '取消', paid: '支付成功', done: '完成', simulated: '模拟支付', payFailed: '支付没有完成', payCancelled: '已取消支付',
   service: '客服小微', serviceHint: '有问题尽管问，通常马上回复', typeHere: '说点什么…', send: '发送', ask1: '什么时候发货？', ask2: '可以退换吗？',
-  chatFailed: '没有发出去，请稍后再试', you: '我', chatLog: '与客服的对话',
+  chatFailed: '没有发出去，请稍后再试', chatLog: '与客服的对话',
   orders: '我的订单', noOrders: '还没有订单', mail: '服务通知', noMail: '付款、退款的消息会出现在这里', order: '订单',
   mailPaid: '订单已支付', mailClosed: '订单已关闭', mailRefunded: '订单已退款',
   created: '待支付', paidState: '已支付', closed: '已关闭', refunding: '退款中', refunded: '已退款', payNow: '去支付',
   airplane: '飞行模式', airplaneHint: '断开网络，再回来看看错过的消息', swap: '换一个人',
-  line: '长连接', tabs: '页面', newItems: '有新消息', openLink: '打开',
+  line: '长连接', tabs: '页面', openLink: '打开',
 }
 
 const en = {
@@ -56,12 +56,12 @@ const en = {
   paySheet: 'Payment', payTo: (merchant) => `Pay ${merchant}`, method: 'Paid from', balance: 'Balance', confirmPay: 'Pay now', paying: 'Paying…',
   cancel: 'Cancel', paid: 'Paid', done: 'Done', simulated: 'Simulated payment', payFailed: 'The payment did not go through', payCancelled: 'Payment cancelled',
   service: 'Customer service', serviceHint: 'Ask anything, we usually answer at once', typeHere: 'Write a message…', send: 'Send', ask1: 'When does it ship?', ask2: 'Can I return it?',
-  chatFailed: 'Not sent, please try again', you: 'Me', chatLog: 'Chat with customer service',
+  chatFailed: 'Not sent, please try again', chatLog: 'Chat with customer service',
   orders: 'My orders', noOrders: 'No orders yet', mail: 'Messages for you', noMail: 'Payments and refunds show up here', order: 'Order',
   mailPaid: 'Order paid', mailClosed: 'Order closed', mailRefunded: 'Order refunded',
   created: 'Unpaid', paidState: 'Paid', closed: 'Closed', refunding: 'Refunding', refunded: 'Refunded', payNow: 'Pay',
   airplane: 'Airplane mode', airplaneHint: 'Drop the network, come back, see what you missed', swap: 'Be someone else',
-  line: 'Socket', tabs: 'Pages', newItems: 'new', openLink: 'Open',
+  line: 'Socket', tabs: 'Pages', openLink: 'Open',
 }
 
 const key = 'wxhub.lang'
