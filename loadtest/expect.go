@@ -60,6 +60,15 @@ func parseExpectations(text string) (list []expectation, err error) {
 	return list, nil
 }
 
+func (e expectation) unit() string {
+	if isTime(e.name) {
+		return "ms"
+	}
+	return ""
+}
+
+func (e expectation) String() string { return fmt.Sprintf("%s%s%g%s", e.name, e.op, e.limit, e.unit()) }
+
 func (e expectation) met(value float64) bool {
 	c := cmp.Compare(value, e.limit)
 	switch e.op {

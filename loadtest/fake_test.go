@@ -41,9 +41,15 @@ type fakeHub struct {
 	stream  []json.RawMessage // payloads, by offset-1
 	sockets map[*fakeSocket]bool
 	seen    int // sockets so far
-	sheets  map[string]string
+	orders  map[string]fakeOrder
 	mailed  int
 	letters int // letters that a payment makes; 1 unless told otherwise
+}
+
+type fakeOrder struct {
+	payer     string
+	ProductID string
+	Quantity  int
 }
 
 type fakeSocket struct {
@@ -55,17 +61,14 @@ type fakeSocket struct {
 }
 
 func newFakeHub(t *testing.T) *fakeHub {
-	h := &fakeHub{t: t, sockets: map[*fakeSocket]bool{}, sheets: map[string]string{}, letters: 1}
+	h := &fakeHub{t: t, sockets: map[*fakeSocket]bool{}, orders: map[string]fakeOrder{}, letters: 1}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /ws", h.accept)
 	mux.HandleFunc("POST /api/admin/broadcast", h.broadcast)
-	mux.HandleFunc("POST /api/admin/orders", h.order)
-	mux.HandleFunc("POST /api/pay", func(w http.ResponseWriter, r *http.Request) {
-		var body struct{ OutTradeNo string }
-		_ = json.NewDecoder(r.Body).Decode(&body)
-		ok(w, map[string]string{"outTradeNo": body.OutTradeNo, "timeStamp": "1", "nonceStr": "n", "package": body.OutTradeNo,
-			"signType": "RSA", "paySign": "s"})
+	mux.HandleFunc("GET /api/products", func(w http.ResponseWriter, _ *http.Request) {
+		ok(w, []map[string]any{{"id": "tea", "name": "茶"}, {"id": "mug", "name": "杯"}})
 	})
+	mux.HandleFunc("POST /api/pay", h.order)
 	mux.HandleFunc("POST /api/login", h.login)
 	mux.HandleFunc("POST /sim/login", func(w http.ResponseWriter, r *http.Request) {
 		var body struct{ User string }
@@ -140,32 +143,33 @@ func (h *fakeHub) broadcast(w http.ResponseWriter, r *http.Request) {
 }
 
 func (h *fakeHub) order(w http.ResponseWriter, r *http.Request) {
-	var body struct{ Description, UserID string }
-	_ = json.NewDecoder(r.Body).Decode(&body)
+	o := fakeOrder{payer: subject(r)}
+	_ = json.NewDecoder(r.Body).Decode(&o)
 	h.mu.Lock()
-	number := "ORDER" + strconv.Itoa(len(h.sheets))
-	h.sheets[number] = body.Description + "\n" + body.UserID
+	number := "ORDER" + strconv.Itoa(len(h.orders))
+	h.orders[number] = o
 	h.mu.Unlock()
-	ok(w, map[string]string{"outTradeNo": number})
+	ok(w, map[string]string{"outTradeNo": number, "timeStamp": "1", "nonceStr": "n", "package": number, "signType": "RSA", "paySign": "s"})
 }
 
 func (h *fakeHub) pay(w http.ResponseWriter, r *http.Request) {
 	var body struct{ Package string }
 	_ = json.NewDecoder(r.Body).Decode(&body)
 	h.mu.Lock()
-	description, payer, _ := strings.Cut(h.sheets[body.Package], "\n")
+	o := h.orders[body.Package]
 	h.mailed++
 	number := h.mailed
 	for s := range h.sockets {
-		if s.user == payer {
+		if s.user == o.payer {
 			for i := range h.letters {
 				s.write(fmt.Appendf(nil, `{"meta":{"room":"user:%s","epoch":"m","offset":%d,"id":"pay:%d:%d"},"data":{"action":"order.paid","payload":{"outTradeNo":%q}}}`,
-					payer, number, number, i, body.Package))
+					o.payer, number, number, i, body.Package))
 			}
 		}
 	}
 	h.mu.Unlock()
-	payload, _ := json.Marshal(map[string]any{"buyer": "小**", "product": description, "quantity": 1, "at": 1})
+	name := map[string]string{"tea": "茶", "mug": "杯"}[o.ProductID]
+	payload, _ := json.Marshal(map[string]any{"buyer": "小**", "product": name, "quantity": o.Quantity, "at": 1})
 	h.say("purchase", payload)
 	_ = json.NewEncoder(w).Encode(map[string]any{"ok": true, "errMsg": "requestPayment:ok"})
 }
@@ -249,6 +253,11 @@ func (h *fakeHub) accept(w http.ResponseWriter, r *http.Request) {
 	defer ws.Close()
 	s := &fakeSocket{ws: ws, user: user}
 	room, since, comesBack := strings.Cut(r.URL.Query().Get("room"), "@")
+	if room == "kf" {
+		s.write([]byte(`{"meta":{"timestamp":1},"data":{"action":"welcome","payload":{"client":"c","user":"u","heartbeat":25,"rooms":[],"refused":[{"room":"kf","error":"forbidden"}]}}}`))
+		_, _, _ = ws.ReadMessage()
+		return
+	}
 	h.mu.Lock()
 	s.client = h.seen
 	h.seen++

@@ -142,6 +142,13 @@ func TestRun_refusedTokens(t *testing.T) {
 	}
 }
 
+func TestRun_refusedRoom(t *testing.T) {
+	code, got, log := play(t, newFakeHub(t), "-room", "kf", "-clients", "2", "-messages", "1")
+	if code != exitFailed || got[0].Failed != 2 || len(got[0].Notes) == 0 || !strings.Contains(got[0].Notes[0], "forbidden") {
+		t.Errorf("exit %d: %+v %s", code, got, log)
+	}
+}
+
 func TestRun_usage(t *testing.T) {
 	tests := map[string][]string{
 		"-api-key":        {"-token-key", "k1:" + fakeSecret, "-api-key", ""},
@@ -172,7 +179,7 @@ func TestReport_table(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := `✗ recover: expected missing=0 (found 1)
-✓ recover: p99<200
+✓ recover: p99<200ms
 scenario  clients  sent  received  missing  repeated  reordered  drops  recovered  p50   p99    max     verdict
 recover   200      100   19999     1        0         0          20     44         4 ms  31 ms  120 ms  FAILED
 seed 7

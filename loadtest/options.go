@@ -58,7 +58,7 @@ func parseOptions(args []string, stderr io.Writer) (options, error) {
 	f.Float64Var(&o.rate, "rate", 50, "messages a second")
 	f.Float64Var(&o.ramp, "ramp", 500, "handshakes a second at the start")
 	f.StringVar(&o.room, "room", "notice", "the room that everybody is in")
-	f.Float64Var(&o.drop, "drop", 0, "share of the clients that are cut off once and come back (0 to 1; recover: 0.1)")
+	f.Float64Var(&o.drop, "drop", 0, "share of the clients that are cut off once and come back, in recover and pay (0 to 1; recover: 0.1)")
 	f.DurationVar(&o.away, "away", time.Second, "longest time that a dropped client stays away")
 	f.DurationVar(&o.settle, "settle", 5*time.Second, "how long nothing may arrive before what lacks counts as missing")
 	f.IntVar(&o.pad, "pad", 64, "bytes of filling in a message's payload")

@@ -13,17 +13,33 @@ import (
 
 // An order is ready to be paid: its payer has the pay sheet open.
 type order struct {
-	description string // unique: the purchase notice shows it as the product
-	outTradeNo  string
-	payer       int // index of the phone
-	sheet       map[string]any
+	purchase
+	outTradeNo string
+	payer      int // index of the phone
+	sheet      map[string]any
 }
 
-const orderFen = 100 // what every order costs
+// A purchase is what the notice shows of an order. A notice names no order, so every order of a run buys another
+// product or another quantity.
+type purchase struct {
+	Product  string
+	Quantity int
+}
 
-// prepareOrders registers one order for each payment and asks for its five fields, before the clock starts.
+// A product is one line of the hub's catalogue.
+type product struct{ ID, Name string }
+
+const mostQuantity = 99 // of one product in one order
+
+// prepareOrders makes one order for each payment and gets its five fields, before the clock starts.
 func (r *round) prepareOrders(ctx context.Context, people []person) ([]order, error) {
-	run := newID()
+	var catalogue []product
+	if err := r.target.call(ctx, http.MethodGet, r.url+"/api/products", bearer(people[0]), nil, &catalogue); err != nil {
+		return nil, fmt.Errorf("catalogue: %w", err)
+	}
+	if most := len(catalogue) * mostQuantity; r.messages > most {
+		return nil, fmt.Errorf("at most %d payments with a catalogue of %d products: -messages %d", most, len(catalogue), most)
+	}
 	orders := make([]order, r.messages)
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(entrants)
@@ -31,8 +47,7 @@ func (r *round) prepareOrders(ctx context.Context, people []person) ([]order, er
 		g.Go(func() error {
 			o := &orders[n]
 			o.payer = n % len(people)
-			o.description = fmt.Sprintf("load %s %d", run, n)
-			if err := r.target.order(ctx, o, people[o.payer]); err != nil {
+			if err := r.target.order(ctx, o, catalogue[n%len(catalogue)], 1+n/len(catalogue), people[o.payer]); err != nil {
 				return fmt.Errorf("order %d: %w", n, err)
 			}
 			r.progress.say("ordering %d/%d", n+1, r.messages)
@@ -42,28 +57,26 @@ func (r *round) prepareOrders(ctx context.Context, people []person) ([]order, er
 	return orders, g.Wait()
 }
 
-// order makes the order in the shop's name and opens its pay sheet in the payer's.
-func (t *target) order(ctx context.Context, o *order, payer person) error {
-	var made struct{ OutTradeNo string }
-	body := map[string]any{"description": o.description, "total": orderFen, "userId": payer.user, "room": t.room}
-	if err := t.call(ctx, t.url+"/api/admin/orders", t.admin(), body, &made); err != nil {
-		return err
-	}
-	o.outTradeNo = made.OutTradeNo
-	var fields map[string]any
-	bearer := http.Header{"Authorization": {"Bearer " + payer.token}}
+func bearer(p person) http.Header { return http.Header{"Authorization": {"Bearer " + p.token}} }
+
+// order orders quantity of p, up to the pay sheet. Where the hub says too often, it waits.
+func (t *target) order(ctx context.Context, o *order, p product, quantity int, payer person) error {
+	o.purchase = purchase{p.Name, quantity}
 	for {
-		err := t.call(ctx, t.url+"/api/pay", bearer, map[string]any{"outTradeNo": o.outTradeNo}, &fields)
-		var r *refusal
-		if errors.As(err, &r) && r.Status == http.StatusTooManyRequests {
-			if err := sleep(ctx, max(r.retryAfter, 200*time.Millisecond)); err != nil {
+		var fields map[string]any
+		body := map[string]any{"productId": p.ID, "quantity": quantity}
+		err := t.call(ctx, http.MethodPost, t.url+"/api/pay", bearer(payer), body, &fields)
+		var no *refusal
+		switch {
+		case errors.As(err, &no) && no.Status == http.StatusTooManyRequests:
+			if err := sleep(ctx, max(no.retryAfter, 200*time.Millisecond)); err != nil {
 				return err
 			}
 			continue
-		}
-		if err != nil {
+		case err != nil:
 			return err
 		}
+		o.outTradeNo, _ = fields["outTradeNo"].(string)
 		o.sheet = map[string]any{"user": payer.name, "confirm": true}
 		for _, name := range []string{"timeStamp", "nonceStr", "package", "signType", "paySign"} {
 			o.sheet[name] = fields[name]
@@ -74,17 +87,21 @@ func (t *target) order(ctx context.Context, o *order, payer person) error {
 
 // confirm presses the button on the pay sheet. WeChat's notify follows by itself.
 func (t *target) confirm(ctx context.Context, o order) error {
-	return t.call(ctx, t.sim+"/sim/pay", nil, o.sheet, nil)
+	return t.call(ctx, http.MethodPost, t.sim+"/sim/pay", nil, o.sheet, nil)
 }
 
 func recognisePurchase(orders []order) func(string, json.RawMessage) (int, bool) {
-	byDescription := make(map[string]int, len(orders))
+	byPurchase := make(map[purchase]int, len(orders))
 	for n, o := range orders {
-		byDescription[o.description] = n
+		byPurchase[o.purchase] = n
 	}
 	return func(action string, payload json.RawMessage) (int, bool) {
-		n, ours := byDescription[jsonText(payload, "product")]
-		if action != "purchase" || !ours {
+		var p purchase
+		if action != "purchase" || json.Unmarshal(payload, &p) != nil {
+			return -1, false
+		}
+		n, ours := byPurchase[p]
+		if !ours {
 			return -1, false
 		}
 		return n, true

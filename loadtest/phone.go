@@ -96,6 +96,11 @@ func (p *phone) live(ctx context.Context) {
 			continue
 		}
 		wait := time.Duration(rand.Int64N(int64(time.Second))) //nolint:gosec // jitter
+		var no *refusal
+		if errors.As(err, &no) {
+			p.fail(fmt.Errorf("client %d: %w", p.index, err))
+			return
+		}
 		var code *websocket.CloseError
 		if errors.As(err, &code) {
 			p.tally.closed[code.Code]++

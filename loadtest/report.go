@@ -84,11 +84,7 @@ func (r *result) judge(expect []expectation) {
 		if e.met(value) {
 			continue
 		}
-		unit := ""
-		if isTime(e.name) {
-			unit = "ms"
-		}
-		r.Unmet = append(r.Unmet, fmt.Sprintf("%s%s%g%s (found %g%s)", e.name, e.op, e.limit, unit, value, unit))
+		r.Unmet = append(r.Unmet, fmt.Sprintf("%s (found %g%s)", e, value, e.unit()))
 		r.Verdict = "FAILED"
 	}
 }
@@ -106,7 +102,7 @@ func report(w io.Writer, o options, results []result) error {
 		}
 		for _, e := range withAlways(o.expect) {
 			if value, _ := r.figure(e.name); e.met(value) && len(o.expect) > 0 && named(o.expect, e.name) {
-				fmt.Fprintf(w, "✓ %s: %s%s%g\n", r.Scenario, e.name, e.op, e.limit)
+				fmt.Fprintf(w, "✓ %s: %s\n", r.Scenario, e)
 			}
 		}
 	}

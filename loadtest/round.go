@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net/http"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -173,8 +174,12 @@ func (r *round) scheduleDrops(ctx context.Context) (stop func()) {
 		phone    *phone
 		at, away time.Duration
 	}
+	share := r.drop
+	if r.scenario == scenarioFanout {
+		share = 0 // everybody stays: what recover is compared with
+	}
 	var drops []drop
-	for _, i := range r.random.Perm(len(r.phones))[:int(r.drop*float64(len(r.phones))+0.5)] {
+	for _, i := range r.random.Perm(len(r.phones))[:int(share*float64(len(r.phones))+0.5)] {
 		drops = append(drops, drop{
 			r.phones[i],
 			time.Duration((0.1 + 0.6*r.random.Float64()) * float64(lasts)),
@@ -280,6 +285,7 @@ func readWelcome(payload json.RawMessage, room string) (welcome, error) {
 			Room      string
 			Recovered *bool
 		}
+		Refused []struct{ Room, Error string }
 	}
 	if err := json.Unmarshal(payload, &w); err != nil {
 		return welcome{}, fmt.Errorf("welcome: %w", err)
@@ -290,5 +296,10 @@ func readWelcome(payload json.RawMessage, room string) (welcome, error) {
 			return welcome{at.position, at.Recovered == nil || *at.Recovered, 2*heartbeat + 5*time.Second}, nil
 		}
 	}
-	return welcome{}, fmt.Errorf("welcome: not in room %s", room)
+	for _, no := range w.Refused {
+		if no.Room == room {
+			return welcome{}, &refusal{Status: http.StatusForbidden, Word: no.Error, Message: "joining " + room}
+		}
+	}
+	return welcome{}, &refusal{Word: "welcome", Message: "does not name room " + room}
 }

@@ -53,13 +53,13 @@ func (r *refusal) Error() string {
 	return strings.TrimSpace(fmt.Sprintf("%d %s %s", r.Status, r.Word, r.Message))
 }
 
-// call posts body and reads the answer's data into out. The hub's envelope and the simulator's bare objects both do.
-func (t *target) call(ctx context.Context, address string, header http.Header, body, out any) error {
+// call sends body and reads the answer's data into out. The hub's envelope and the simulator's bare objects both do.
+func (t *target) call(ctx context.Context, method, address string, header http.Header, body, out any) error {
 	text, err := json.Marshal(body)
 	if err != nil {
 		return err
 	}
-	r, err := http.NewRequestWithContext(ctx, http.MethodPost, address, bytes.NewReader(text))
+	r, err := http.NewRequestWithContext(ctx, method, address, bytes.NewReader(text))
 	if err != nil {
 		return err
 	}
@@ -132,7 +132,7 @@ func (t *target) enter(ctx context.Context, name string) (person, error) {
 
 func (t *target) login(ctx context.Context, name string) (person, error) {
 	var phone struct{ Code, RawData, Signature string }
-	if err := t.call(ctx, t.sim+"/sim/login", nil, map[string]any{"user": name}, &phone); err != nil {
+	if err := t.call(ctx, http.MethodPost, t.sim+"/sim/login", nil, map[string]any{"user": name}, &phone); err != nil {
 		return person{}, fmt.Errorf("simulator login: %w", err)
 	}
 	var got struct {
@@ -140,7 +140,7 @@ func (t *target) login(ctx context.Context, name string) (person, error) {
 		User  struct{ ID string }
 	}
 	body := map[string]any{"code": phone.Code, "rawData": phone.RawData, "signature": phone.Signature}
-	if err := t.call(ctx, t.url+"/api/login", nil, body, &got); err != nil {
+	if err := t.call(ctx, http.MethodPost, t.url+"/api/login", nil, body, &got); err != nil {
 		return person{}, err
 	}
 	return person{name, got.User.ID, got.Token}, nil
@@ -166,7 +166,7 @@ func (t *target) broadcast(ctx context.Context, action string, payload json.RawM
 		}
 	}
 	body := map[string]any{"rooms": []string{t.room}, "action": action, "payload": payload}
-	if err := t.call(ctx, t.url+"/api/admin/broadcast", t.admin(), body, &got); err != nil {
+	if err := t.call(ctx, http.MethodPost, t.url+"/api/admin/broadcast", t.admin(), body, &got); err != nil {
 		return position{}, err
 	}
 	if len(got.Results) != 1 || got.Results[0].Error != "" {

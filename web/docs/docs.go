@@ -33,6 +33,9 @@ var templateFiles embed.FS
 //go:embed assets viewer/dist
 var assetFiles embed.FS
 
+//go:embed asyncapi.json
+var asyncAPI []byte
+
 // pagePolicy is what every page is served with, the viewer too.
 const pagePolicy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; " +
 	"connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -89,8 +92,10 @@ func newSite() (*site, error) {
 	return s, err
 }
 
-// Handler serves every path at and below /docs/. It expects whole paths (no StripPrefix) and GET or HEAD.
+// Handler serves every path at and below /docs/, and the AsyncAPI document. It expects whole paths (no StripPrefix)
+// and GET or HEAD.
 //
+//	/api/asyncapi.json     what goes over the socket, for programs; /docs/asyncapi.json is the same
 //	/docs/                 the list of guides, in the reader's language
 //	/docs/{zh,en}/         the same in one language
 //	/docs/{zh,en}/{guide}  a guide; with .md its Markdown
@@ -108,6 +113,11 @@ func Handler() http.Handler {
 		http.Redirect(w, r, "/docs/api/", http.StatusMovedPermanently)
 	})
 	mux.HandleFunc("GET /docs/api/{$}", s.viewer)
+	for _, path := range []string{"/docs/asyncapi.json", "/api/asyncapi.json"} {
+		mux.HandleFunc("GET "+path, func(w http.ResponseWriter, r *http.Request) {
+			serve(w, r, "application/json", asyncAPI)
+		})
+	}
 	for _, slug := range slugs {
 		mux.HandleFunc("GET /docs/"+slug, s.toOwnLanguage(slug))
 	}

@@ -1,6 +1,7 @@
 package docs
 
 import (
+	"bytes"
 	"encoding/json"
 	"net/http"
 	"net/http/httptest"
@@ -12,6 +13,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/santhosh-tekuri/jsonschema/v6"
 	"golang.org/x/net/html"
 )
 
@@ -115,7 +117,7 @@ func TestGuides_bothLanguages(t *testing.T) {
 }
 
 // elsewhere are the addresses that other parts of the server answer.
-var elsewhere = []string{"/api/openapi.json", "/api/asyncapi.json", "/readyz", "/metrics", "/phone/"}
+var elsewhere = []string{"/api/openapi.json", "/readyz", "/metrics", "/phone/"}
 
 func TestLinks_leadSomewhere(t *testing.T) {
 	anchors := map[string]map[string]bool{} // by path
@@ -208,6 +210,90 @@ func TestGuides_examplesAreJSON(t *testing.T) {
 					break
 				}
 			}
+		}
+	}
+}
+
+// frameSchema is the schema of the AsyncAPI document that a frame of a guide's example must fit.
+func frameSchema(frame map[string]any) string {
+	data, _ := frame["data"].(map[string]any)
+	switch {
+	case frame["reply"] != nil && frame["ok"] == false:
+		return "refused"
+	case frame["reply"] != nil:
+		for name, field := range map[string]string{"joinReply": "room", "publishReply": "offset", "presenceReply": "count", "historyReply": "messages", "refreshReply": "expiresAt"} {
+			if frame[field] != nil && (name != "joinReply" || frame["count"] == nil && frame["messages"] == nil) &&
+				(name != "publishReply" || frame["room"] == nil) {
+				return name
+			}
+		}
+		return "done"
+	case frame["ping"] != nil:
+		return "serverPing"
+	case frame["meta"] != nil:
+		if name, known := map[any]string{"welcome": "welcome", "purchase": "purchase", "order.paid": "orderPaid", "kf.message": "kfMessage"}[data["action"]]; known {
+			return name
+		}
+		return "push"
+	default:
+		return "clientFrame"
+	}
+}
+
+func TestAsyncAPI_examplesFit(t *testing.T) {
+	document, err := jsonschema.UnmarshalJSON(bytes.NewReader(asyncAPI))
+	if err != nil {
+		t.Fatal(err)
+	}
+	compiler := jsonschema.NewCompiler()
+	if err := compiler.AddResource("asyncapi.json", document); err != nil {
+		t.Fatal(err)
+	}
+	schema := func(name string) *jsonschema.Schema {
+		s, err := compiler.Compile("asyncapi.json#/components/schemas/" + name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	for name := range document.(map[string]any)["components"].(map[string]any)["schemas"].(map[string]any) {
+		schema(name)
+	}
+	block, fitted := regexp.MustCompile("(?s)```json\n(.*?)```"), map[string]bool{}
+	for _, guide := range []string{"zh/socket", "en/socket"} {
+		for _, m := range block.FindAllStringSubmatch(string(loadSite().guides[guide].Source), -1) {
+			d := json.NewDecoder(strings.NewReader(m[1]))
+			for d.More() {
+				var frame map[string]any
+				if err := d.Decode(&frame); err != nil {
+					t.Fatal(err)
+				}
+				if text, ok := frame["error"].(string); ok && text == "…" {
+					frame["error"] = "forbidden"
+				}
+				name := frameSchema(frame)
+				fitted[name] = true
+				if messages, ok := frame["messages"].([]any); ok { // shortened in the guide
+					for _, push := range messages {
+						push.(map[string]any)["meta"].(map[string]any)["timestamp"] = 1.0
+					}
+				}
+				if err := schema(name).Validate(frame); err != nil {
+					t.Errorf("%s: %v does not fit %s: %v", guide, frame, name, err)
+				}
+			}
+		}
+	}
+	if len(fitted) < 9 {
+		t.Errorf("only %v were tried", fitted)
+	}
+	for _, bad := range []string{`{"action":"jion","room":"a"}`, `{"id":1,"action":"join"}`, `{"id":1,"action":"join","room":"a b"}`, `{"id":1,"action":"ack","room":"a","offset":-1}`} {
+		var frame any
+		if err := json.Unmarshal([]byte(bad), &frame); err != nil {
+			t.Fatal(err)
+		}
+		if schema("clientFrame").Validate(frame) == nil {
+			t.Errorf("%s fits", bad)
 		}
 	}
 }

@@ -194,3 +194,42 @@ func TestOperate_everySetting(t *testing.T) {
 		}
 	}
 }
+
+// Every call that a guide names is served: its route stands in the sources of web.
+func TestGuides_everyCallExists(t *testing.T) {
+	served := map[string]bool{}
+	for _, f := range sources(t, "web") {
+		ast.Inspect(f, func(n ast.Node) bool {
+			c, ok := n.(*ast.CompositeLit)
+			if !ok || typeName(c.Type) != "route" {
+				return true
+			}
+			var method, path string
+			for _, e := range c.Elts {
+				kv, ok := e.(*ast.KeyValueExpr)
+				if !ok {
+					continue
+				}
+				switch kv.Key.(*ast.Ident).Name {
+				case "method":
+					method = strings.ToUpper(strings.TrimPrefix(typeName(kv.Value), "Method"))
+				case "path":
+					path = literal(kv.Value)
+				}
+			}
+			served[method+" "+path] = true
+			return true
+		})
+	}
+	if len(served) < 10 {
+		t.Fatalf("only %v were found in web: does this test still know how routes are written?", served)
+	}
+	call := regexp.MustCompile("`(GET|POST|PATCH|DELETE) (/api/[^`? ]*[^`? .…])`")
+	for name, g := range loadSite().guides {
+		for _, m := range call.FindAllStringSubmatch(string(g.Source), -1) {
+			if c := m[1] + " " + m[2]; !served[c] {
+				t.Errorf("%s mentions %s, which nothing serves", name, c)
+			}
+		}
+	}
+}
