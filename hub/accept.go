@@ -74,7 +74,10 @@ func (h *Hub) Accept(w http.ResponseWriter, r *http.Request, s Session) error {
 	c.heard.Store(now)
 	c.sent.Store(now)
 	h.register(c)
-	c.welcome(r)
+	if err := protect(func() error { c.welcome(r); return nil }); err != nil {
+		h.log.Error("panic in a socket's welcome", "client", c.id, "error", err)
+		c.close(DisconnectFault)
+	}
 	next := now + int64(h.heartbeat)
 	if !s.ExpiresAt.IsZero() {
 		next = min(next, s.ExpiresAt.UnixNano())

@@ -1,9 +1,12 @@
 package hub
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -18,6 +21,7 @@ type testMail struct {
 	acks   map[string]uint64
 	asked  int // calls of Heads
 	broken bool
+	panics bool
 }
 
 func newTestMail() *testMail {
@@ -37,6 +41,9 @@ func (m *testMail) Heads(_ context.Context, rooms []string) ([]Position, error) 
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.asked++
+	if m.panics {
+		panic("a secret")
+	}
 	if m.broken {
 		return nil, errBroken
 	}
@@ -198,6 +205,23 @@ func TestMail_storeAway(t *testing.T) {
 	mail.set(func() { mail.broken = false })
 	c.wantMail(1, 1)
 	away.must(`"action":"join","room":"user:bob"`)
+}
+
+func TestMail_panics(t *testing.T) {
+	mail := newTestMail()
+	var log bytes.Buffer
+	h := newTestHub(t, Options{Mail: mail, Logger: slog.New(slog.NewTextHandler(&log, nil))})
+	addr := listen(t, h)
+	mail.set(func() { mail.panics = true })
+	c := dial(t, addr, "user=ada")
+	if w := c.greeting(); len(w.Refused) != 1 || w.Refused[0].Error != "unavailable" {
+		t.Errorf("welcome: %s", c.welcome.raw)
+	}
+	mail.set(func() { mail.panics = false })
+	c.must(`"action":"join","room":"user:ada"`)
+	if strings.Contains(log.String(), "secret") {
+		t.Errorf("the log quotes a panic's value: %s", log.String())
+	}
 }
 
 func TestMail_newEpoch(t *testing.T) {

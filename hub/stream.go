@@ -2,6 +2,8 @@ package hub
 
 import (
 	"context"
+	"fmt"
+	"runtime/debug"
 	"sync"
 	"time"
 )
@@ -84,7 +86,11 @@ func (r *Room) fill() {
 		r.again = false
 		r.mu.Unlock()
 		ctx, cancel := context.WithTimeout(r.hub.ctx, r.hub.patience)
-		page, err := r.stream().Read(ctx, r.name, Query{After: at.Offset, Limit: fillPage})
+		var page Page
+		err := protect(func() (err error) {
+			page, err = r.stream().Read(ctx, r.name, Query{After: at.Offset, Limit: fillPage})
+			return err
+		})
 		cancel()
 		if err != nil {
 			r.hub.log.Warn("room cannot read its stream", "room", r.name, "error", err)
@@ -199,7 +205,11 @@ func (b *batcher[T]) run() {
 			rooms[i] = q.room
 		}
 		ctx, cancel := context.WithTimeout(b.hub.ctx, b.hub.patience)
-		answers, err := b.ask(ctx, rooms)
+		var answers []T
+		err := protect(func() (err error) {
+			answers, err = b.ask(ctx, rooms)
+			return err
+		})
 		cancel()
 		if err == nil && len(answers) != n {
 			err = errAnswers
@@ -211,4 +221,14 @@ func (b *batcher[T]) run() {
 			close(q.done)
 		}
 	}
+}
+
+// protect turns a panic of somebody else's code into an error that names where, not with which data.
+func protect(f func() error) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("panic: %s\n%s", panicKind(p), debug.Stack())
+		}
+	}()
+	return f()
 }
