@@ -70,7 +70,7 @@ func (c demoCommand) Run(ctx context.Context, s streams) (err error) {
 
 	simulator, err := sim.New(sim.Options{
 		Credentials: state.Credentials, PushURL: hubURL + "/wechat/push",
-		PushMode: "safe", PushFormat: "json", TimeScale: 15, Logger: log,
+		PushMode: "safe", PushFormat: "json", Merchant: "微光小店", TimeScale: 15, Logger: log,
 	})
 	if err != nil {
 		return err
