@@ -62,6 +62,9 @@ func (r Rate) or(perSecond float64, burst int) Rate {
 	return r
 }
 
+// maxWait is the longest that anybody is told to wait; a slower rate would say numbers of no use.
+const maxWait = time.Hour
+
 // maxBuckets bounds what a limiter remembers; beyond it, full buckets are forgotten first and then any.
 const maxBuckets = 100_000
 
@@ -92,8 +95,8 @@ func (l *limiter) take(key string) (wait time.Duration, ok bool) {
 	if b.Allow() {
 		return 0, true
 	}
-	missing := 1 - b.Tokens()
-	return time.Duration(missing / l.rate.PerSecond * float64(time.Second)), false
+	seconds := (1 - b.Tokens()) / l.rate.PerSecond
+	return min(max(time.Duration(min(seconds, maxWait.Seconds())*float64(time.Second)), time.Millisecond), maxWait), false
 }
 
 // sweep forgets the keys that have their whole allowance: they are as good as new.

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -47,7 +49,7 @@ func (e *Error) GetStatus() int { return e.Status }
 func (e *Error) GetHeaders() http.Header {
 	h := http.Header{}
 	if e.RetryAfter > 0 {
-		h.Set("Retry-After", strconv.FormatInt(int64(max(e.RetryAfter, time.Second)/time.Second), 10))
+		h.Set("Retry-After", strconv.FormatInt(int64((e.RetryAfter+time.Second-1)/time.Second), 10)) // not a moment too early
 	}
 	if e.Status == http.StatusUnauthorized {
 		h.Set("WWW-Authenticate", "Bearer")
@@ -67,6 +69,24 @@ func (e *Error) MarshalJSON() ([]byte, error) {
 		Message string `json:"message"`
 		Error   string `json:"error"`
 	}{0, nil, sentence, e.Code})
+}
+
+// Schema is for huma's document: what MarshalJSON writes.
+func (*Error) Schema(huma.Registry) *huma.Schema {
+	words := make([]any, 0, len(sentences))
+	for _, word := range slices.Sorted(maps.Keys(sentences)) {
+		words = append(words, word)
+	}
+	return &huma.Schema{
+		Type: huma.TypeObject, Description: "What a request that failed is answered",
+		Required: []string{"code", "data", "message", "error"},
+		Properties: map[string]*huma.Schema{
+			"code":    {Type: huma.TypeInteger, Enum: []any{0}},
+			"data":    {Type: "null"},
+			"message": {Type: huma.TypeString, Description: "for a person, in the language of Accept-Language: zh or en"},
+			"error":   {Type: huma.TypeString, Description: "for programs; /docs/errors/{word} explains it", Enum: words},
+		},
+	}
 }
 
 // sentences say each word to a person: what it means and what to do next, in Chinese and English.
@@ -175,6 +195,8 @@ func (s *Server) problem(q *request, err error) *Error {
 	}
 	e.sentence = e.say(q.language)
 	switch {
+	case q.context.Err() != nil: // who asked is gone; that is no fault of ours
+		s.log.DebugContext(q.context, "request abandoned", "request", q.id, "route", q.route(), "error", e.Code, "err", e.Err)
 	case e.Status >= 500 && e.Code != "not_configured" && e.Code != "unavailable":
 		level := slog.LevelError
 		if e.Code == "wechat_busy" {
@@ -233,10 +255,13 @@ func init() {
 			}
 		}
 		if ctx != nil {
-			if q, ok := ctx.Context().Value(requestKey{}).(*request); ok {
-				e.sentence = e.say(q.language)
+			if q := requestOf(ctx.Context()); q.server != nil {
+				return q.server.problem(q, e)
 			}
 		}
 		return e
+	}
+	huma.NewError = func(status int, message string, errs ...error) huma.StatusError {
+		return huma.NewErrorWithContext(nil, status, message, errs...)
 	}
 }

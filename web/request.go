@@ -6,8 +6,10 @@ import (
 	"crypto/sha256"
 	"crypto/subtle"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/netip"
+	"runtime"
 	"runtime/debug"
 	"strings"
 	"time"
@@ -20,6 +22,7 @@ import (
 
 // A request is what is known of an HTTP request before its handler: who asks, from where, in which language.
 type request struct {
+	server   *Server // nil outside of a Server
 	context  context.Context
 	id       string
 	language string     // "zh" or "en"
@@ -55,7 +58,7 @@ func (q *request) user() (hub.Session, bool) { return q.session, q.session.User 
 func (s *Server) observe(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		start := time.Now()
-		q := &request{id: rand.Text()[:16], language: languageOf(r), address: clientAddress(r)}
+		q := &request{server: s, id: rand.Text()[:16], language: languageOf(r), address: clientAddress(r)}
 		ctx := context.WithValue(r.Context(), requestKey{}, q)
 		q.context = ctx
 		r = r.WithContext(ctx)
@@ -73,7 +76,7 @@ func (s *Server) observe(next http.Handler) http.Handler {
 				if err, ok := p.(error); ok && errors.Is(err, http.ErrAbortHandler) {
 					panic(p)
 				}
-				s.log.Error("panic in a handler", "request", q.id, "route", q.route(), "stack", string(debug.Stack()))
+				s.log.Error("panic in a handler", "request", q.id, "route", q.route(), "cause", panicCause(p), "stack", string(debug.Stack()))
 				if ww.Status() == 0 {
 					s.fail(ww, r, errors.New("panic"))
 				}
@@ -84,6 +87,14 @@ func (s *Server) observe(next http.Handler) http.Handler {
 		}()
 		next.ServeHTTP(ww, r)
 	})
+}
+
+// panicCause says what a panic was about. Only the runtime's own texts are sure to hold nothing of the request.
+func panicCause(p any) string {
+	if err, ok := p.(runtime.Error); ok {
+		return err.Error()
+	}
+	return fmt.Sprintf("a value of type %T", p)
 }
 
 // clientAddress is the client's address as chi's middleware found it.
@@ -99,7 +110,7 @@ func clientAddress(r *http.Request) netip.Addr {
 
 // languageOf is Chinese unless the reader asks for English first.
 func languageOf(r *http.Request) string {
-	best, quality := "zh", -1.0
+	best, quality := "zh", 0.0 // q=0 says: not this one
 	for part := range strings.SplitSeq(r.Header.Get("Accept-Language"), ",") {
 		tag, weight, _ := strings.Cut(strings.TrimSpace(part), ";")
 		q := 1.0
