@@ -24,6 +24,16 @@ type Credentials struct {
 	PublicKeyID       string `json:"publicKeyId"`       // PUB_KEY_ID_…
 	PlatformKeyPEM    string `json:"platformKeyPem"`    // WeChat Pay's private key
 	PlatformPublicPEM string `json:"platformPublicPem"` // its public half, which the merchant downloads
+
+	V2Key      string `json:"v2Key"`      // API key of Pay v2, 32 characters
+	V2SignType string `json:"v2SignType"` // MD5 or HMAC-SHA256: what the shop signs with; WeChat follows every request
+
+	// The official account of the same shop. It is an app of its own, with tokens of its own.
+	MPAppID      string `json:"mpAppId"`
+	MPSecret     string `json:"mpSecret"`
+	MPOriginalID string `json:"mpOriginalId"`
+	MPToken      string `json:"mpToken"`
+	MPAESKey     string `json:"mpAesKey"` // 43 characters
 }
 
 // LogValue hides everything but the names.
@@ -39,6 +49,12 @@ func (c Credentials) String() string {
 // GoString is String, for %#v.
 func (c Credentials) GoString() string { return c.String() }
 
+// What a v2 request may be signed with.
+const (
+	signMD5  = "MD5"
+	signHMAC = "HMAC-SHA256"
+)
+
 const (
 	digits   = "0123456789"
 	lowerHex = digits + "abcdef"
@@ -46,7 +62,7 @@ const (
 	letters  = digits + "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 )
 
-// NewCredentials makes fresh random ones, with RSA keys of 2048 bits. It takes some tenths of a second.
+// NewCredentials makes fresh random ones, complete, with RSA keys of 2048 bits. It takes some tenths of a second.
 func NewCredentials() (Credentials, error) {
 	merchant, _, err := newKey()
 	if err != nil {
@@ -56,7 +72,7 @@ func NewCredentials() (Credentials, error) {
 	if err != nil {
 		return Credentials{}, fmt.Errorf("sim: platform key: %w", err)
 	}
-	return Credentials{
+	c := Credentials{
 		AppID:             "wx" + random(lowerHex, 16),
 		Secret:            random(lowerHex, 32),
 		OriginalID:        "gh_" + random(lowerHex, 12),
@@ -69,7 +85,30 @@ func NewCredentials() (Credentials, error) {
 		PublicKeyID:       "PUB_KEY_ID_01" + random(digits, 26),
 		PlatformKeyPEM:    platform,
 		PlatformPublicPEM: platformPublic,
-	}, nil
+	}
+	return c, c.Complete()
+}
+
+// Complete fills what credentials of an earlier form lack: the v2 key and the official account.
+// What is there already stays. The error is nil today; it is there for keys that need more than chance.
+func (c *Credentials) Complete() error {
+	for _, part := range []struct {
+		field *string
+		make  func() string
+	}{
+		{&c.V2Key, func() string { return random(letters, 32) }},
+		{&c.V2SignType, func() string { return signHMAC }},
+		{&c.MPAppID, func() string { return "wx" + random(lowerHex, 16) }},
+		{&c.MPSecret, func() string { return random(lowerHex, 32) }},
+		{&c.MPOriginalID, func() string { return "gh_" + random(lowerHex, 12) }},
+		{&c.MPToken, func() string { return random(letters, 32) }},
+		{&c.MPAESKey, func() string { return random(letters, 43) }},
+	} {
+		if *part.field == "" {
+			*part.field = part.make()
+		}
+	}
+	return nil
 }
 
 func newKey() (private, public string, err error) {

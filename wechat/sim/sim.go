@@ -30,6 +30,9 @@ type Options struct {
 	PushURL    string       // the hub's message push address; empty: pushing is an error of the control side
 	PushMode   string       // "plain", "compatible" or "safe"; empty: safe with an AES key, else plain
 	PushFormat string       // "json" or "xml"; empty: json
+	MPURL      string       // the hub's address for pushes of the official account; empty: such pushing is an error of the control side
+	MPMode     string       // as PushMode; empty: safe with MPAESKey, else plain
+	MPFormat   string       // empty: xml, as official accounts push
 	NotifyURL  string       // replaces the notify_url of every order when set
 	Merchant   string       // name on the pay sheet; empty: 示例小店
 	TimeScale  float64      // 1 (and 0) = the platform's retry times; 60 = retries 60 times faster
