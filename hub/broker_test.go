@@ -257,6 +257,47 @@ func TestMemoryBroker_age(t *testing.T) {
 	})
 }
 
+// Whoever fills room after room loses the oldest of what nobody listens to, and rooms with members stay.
+func TestMemoryBroker_memoryIsBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newMemoryBroker(t).(*MemoryBroker)
+		ctx, keep := t.Context(), Keep{Size: 1000, Age: 24 * time.Hour}
+		payload := []byte(`"` + strings.Repeat("x", 1<<20) + `"`)
+		_ = b.Subscribe(ctx, "held")
+		for range 10 {
+			_, _ = b.Publish(ctx, "held", Message{Action: "a", Payload: payload}, keep)
+		}
+		if p, _ := b.Read(ctx, "held", Query{Limit: 99}); p.Head != 10 || p.First != 8 {
+			t.Errorf("one room keeps %d..%d", p.First, p.Head)
+		}
+		for i := range 1000 {
+			_, _ = b.Publish(ctx, fmt.Sprintf("room:%d", i), Message{Action: "a", Payload: payload}, keep)
+			time.Sleep(200 * time.Millisecond)
+			if n := b.bytes.Load(); n > bytesMost+10<<20 {
+				t.Fatalf("%d bytes after %d rooms", n, i)
+			}
+		}
+		if p, _ := b.Read(ctx, "held", Query{Limit: 99}); p.Head != 10 {
+			t.Errorf("a room with members was forgotten: %+v", p)
+		}
+		if p, _ := b.Read(ctx, "room:999", Query{Limit: 99}); len(p.Messages) != 1 {
+			t.Error("the newest room was forgotten")
+		}
+		if p, _ := b.Read(ctx, "room:1", Query{Limit: 99}); len(p.Messages) != 0 {
+			t.Error("the oldest room was not forgotten")
+		}
+		sum := 0
+		for i := range b.shards {
+			for _, s := range b.shards[i].streams {
+				sum += s.bytes
+			}
+		}
+		if int64(sum) != b.bytes.Load() {
+			t.Errorf("%d bytes counted, %d there", b.bytes.Load(), sum)
+		}
+	})
+}
+
 func TestMemoryBroker_saveAndRestore(t *testing.T) {
 	ctx, keep := t.Context(), Keep{Size: 3, Age: time.Hour}
 	b := newMemoryBroker(t).(*MemoryBroker)

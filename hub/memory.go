@@ -19,6 +19,9 @@ const (
 	sweepEvery   = time.Minute
 	idleAge      = time.Hour // a stream without history and without members is forgotten after it
 	streamsMost  = 100_000   // streams without members: above it the longest silent ones are forgotten
+	bytesMost    = 256 << 20 // of all histories: above it the same
+	streamMost   = 4 << 20   // bytes of one room's history: as much as one replay holds
+	messageCost  = 256       // bytes that a kept message takes besides its payload, about
 )
 
 // A MemoryBroker holds the streams of one node in memory. Streams outlive a clean stop: Save writes
@@ -29,6 +32,7 @@ type MemoryBroker struct {
 	deliver func(room, epoch string, m Message) // set once, before the first message
 	seen    seenIDs
 	swept   atomic.Int64 // Unix ns of the last sweep
+	bytes   atomic.Int64 // of all histories
 }
 
 type streamShard struct {
@@ -46,6 +50,7 @@ type stream struct {
 	head  uint64
 	keep  Keep
 	kept  []kept       // the last ones up to head
+	bytes int          // of kept
 	last  atomic.Int64 // Unix ns: when something was said, or when the last member left
 	gone  bool         // forgotten: look again
 }
@@ -146,10 +151,13 @@ func (b *MemoryBroker) append(s *stream, room, epoch string, m Message, keep Kee
 	m.Offset = s.head
 	s.keep = keep
 	s.last.Store(now.UnixNano())
+	before := s.bytes
 	if keep.Size > 0 {
 		s.kept = append(s.kept, kept{m, now})
+		s.bytes += m.cost()
 	}
 	s.trim(now)
+	b.bytes.Add(int64(s.bytes - before))
 	b.deliver(room, epoch, m)
 	return Position{epoch, s.head}, false
 }
@@ -160,17 +168,20 @@ func newMessageID() string {
 	return base64.RawURLEncoding.EncodeToString(b[:])
 }
 
+// cost is about how many bytes it takes to keep m.
+func (m *Message) cost() int { return messageCost + len(m.Payload) + len(m.Action) }
+
 // trim drops what is over the keep.
 func (s *stream) trim(now time.Time) {
-	drop := max(0, len(s.kept)-s.keep.Size)
-	if s.keep.Age > 0 {
-		oldest := now.Add(-s.keep.Age)
-		for drop < len(s.kept) && s.kept[drop].at.Before(oldest) {
-			drop++
+	drop := 0
+	oldest := now.Add(-s.keep.Age)
+	for drop < len(s.kept) {
+		k := &s.kept[drop]
+		if len(s.kept)-drop <= s.keep.Size && s.bytes <= streamMost && (s.keep.Age <= 0 || !k.at.Before(oldest)) {
+			break
 		}
-	}
-	if drop == 0 {
-		return
+		s.bytes -= k.m.cost()
+		drop++
 	}
 	clear(s.kept[:drop])
 	if s.kept = s.kept[drop:]; len(s.kept) == 0 {
@@ -226,7 +237,9 @@ func (b *MemoryBroker) Read(_ context.Context, room string, q Query) (Page, erro
 		return Page{Epoch: epoch, First: 1}, nil
 	}
 	defer s.mu.Unlock()
+	before := s.bytes
 	s.trim(time.Now())
+	b.bytes.Add(int64(s.bytes - before))
 	p := Page{Epoch: epoch, First: s.head - uint64(len(s.kept)) + 1, Head: s.head}
 	from := 0
 	if q.After >= p.First {

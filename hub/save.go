@@ -200,7 +200,9 @@ func (b *MemoryBroker) restoreStream(in *savedStream) error {
 		}
 		s.kept = append(s.kept, kept{Message{ID: m.ID, Action: m.Action, Payload: m.Payload, At: m.At, Client: m.Client,
 			Target: m.Target, Offset: first + uint64(i)}, m.KeptAt})
+		s.bytes += s.kept[i].m.cost()
 	}
+	b.bytes.Add(int64(s.bytes))
 	sh.streams[in.Room] = s
 	return nil
 }

@@ -141,7 +141,7 @@ func (r *Room) takePage(p Page) (done bool) {
 	r.mu.Unlock()
 	if hole { // a hole is always announced: they come back with their Positions and are told
 		r.hub.log.Warn("room lost a part of its stream", "room", r.name)
-		r.each(func(m *member) { m.conn.close(DisconnectSlow) })
+		r.each(func(m *member) { m.conn.close(DisconnectSlow.after(100*time.Millisecond, 2*time.Second)) })
 	}
 	return done
 }

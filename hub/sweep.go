@@ -50,7 +50,11 @@ func (s *seenIDs) add(k seenKey, at Position, now time.Time) {
 // maybeSweep forgets, once in a while, streams that nobody can miss.
 func (b *MemoryBroker) maybeSweep(now time.Time) {
 	last := b.swept.Load()
-	if now.UnixNano()-last < int64(sweepEvery) || !b.swept.CompareAndSwap(last, now.UnixNano()) {
+	every := sweepEvery
+	if b.bytes.Load() > bytesMost {
+		every = time.Second
+	}
+	if now.UnixNano()-last < int64(every) || !b.swept.CompareAndSwap(last, now.UnixNano()) {
 		return
 	}
 	b.sweep(now)
@@ -70,7 +74,9 @@ func (b *MemoryBroker) sweep(now time.Time) {
 			if subscribed || !s.mu.TryLock() { // one that is in use is not silent
 				continue
 			}
+			before := s.bytes
 			s.trim(now)
+			b.bytes.Add(int64(s.bytes - before))
 			if last := s.last.Load(); len(s.kept) == 0 && now.UnixNano()-last >= int64(idleAge) {
 				sh.forget(room, s)
 			} else {
@@ -80,14 +86,15 @@ func (b *MemoryBroker) sweep(now time.Time) {
 		}
 		sh.mu.Unlock()
 	}
-	if len(rest) <= streamsMost {
-		return
-	}
 	sort.Slice(rest, func(i, j int) bool { return rest[i].last < rest[j].last })
-	for _, r := range rest[:len(rest)-streamsMost] {
+	for i, r := range rest {
+		if len(rest)-i <= streamsMost && b.bytes.Load() <= bytesMost*3/4 {
+			return
+		}
 		sh := b.shard(r.room)
 		sh.mu.Lock()
 		if s := sh.streams[r.room]; s != nil && sh.subscribed[r.room] == "" && s.mu.TryLock() {
+			b.bytes.Add(-int64(s.bytes))
 			sh.forget(r.room, s)
 			s.mu.Unlock()
 		}
