@@ -93,6 +93,13 @@ func operationID(method, path string) string {
 func newAPI(r chi.Router, version string) huma.API {
 	c := huma.DefaultConfig("wxhub", version)
 	c.CreateHooks = nil // no schema links in answers
+	c.OnAddOperation = append(c.OnAddOperation, func(_ *huma.OpenAPI, op *huma.Operation) {
+		if invalid := op.Responses["422"]; invalid != nil { // huma's own; ours is 400
+			invalid.Description = http.StatusText(http.StatusBadRequest)
+			op.Responses["400"] = invalid
+			delete(op.Responses, "422")
+		}
+	})
 	c.AllowAdditionalPropertiesByDefault = true
 	c.OpenAPIPath, c.DocsPath, c.SchemasPath = "/api/openapi", "", ""
 	strict := huma.Format{Marshal: marshal, Unmarshal: unmarshal}

@@ -67,6 +67,13 @@ func (b broadcastRequest) checked() (broadcastRequest, error) {
 	if b.All {
 		b.Rooms = append([]string{"all"}, b.Rooms...)
 	}
+	b.Rooms = slices.DeleteFunc(slices.Clone(b.Rooms), func(room string) bool {
+		user, mail := strings.CutPrefix(room, mailRoom)
+		if mail { // a mailbox by its room's name
+			b.Users = append(b.Users, user)
+		}
+		return mail
+	})
 	b.Rooms, b.Users = distinct(b.Rooms), distinct(b.Users)
 	if len(b.Rooms)+len(b.Users) == 0 {
 		return b, badRequest("name rooms, users or all")
@@ -74,9 +81,6 @@ func (b broadcastRequest) checked() (broadcastRequest, error) {
 	for _, room := range b.Rooms {
 		if !roomName.MatchString(room) {
 			return b, badRequest("a room's name is [A-Za-z0-9_.:-]{1,128}")
-		}
-		if strings.HasPrefix(room, mailRoom) {
-			return b, badRequest("say it to users, not to their rooms: mail is kept")
 		}
 	}
 	for _, user := range b.Users {

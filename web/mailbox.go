@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/google/uuid"
+
 	"wxhub/hub"
 	"wxhub/store"
 )
@@ -71,6 +73,26 @@ func (m mailbox) Read(ctx context.Context, room string, q hub.Query) (hub.Page, 
 		page.Messages[i] = hub.Message{ID: l.ID, Action: l.Action, Payload: l.Payload, At: l.At, Offset: l.Seq}
 	}
 	return page, nil
+}
+
+// Post takes what an admin's socket says to a user. It returns after the commit.
+func (m mailbox) Post(ctx context.Context, room string, said hub.Message) (hub.Position, error) {
+	users, err := owners([]string{room})
+	if err != nil {
+		return hub.Position{}, err
+	}
+	if said.ID == "" {
+		said.ID = uuid.NewString()
+	}
+	seqs, err := m.db.AddMail(ctx, users, store.Letter{ID: said.ID, Action: said.Action, Payload: said.Payload, At: said.At})
+	if err != nil {
+		return hub.Position{}, err
+	}
+	heads, err := m.db.MailHeads(ctx, users)
+	if err != nil {
+		return hub.Position{}, err
+	}
+	return hub.Position{Epoch: heads[0].Epoch, Offset: seqs[0]}, nil
 }
 
 // Ack is for hub.Mail.
