@@ -29,6 +29,8 @@ const (
 	apiKey        = "canary-api-key-0123456789"
 	adminPassword = "canary-admin-password"
 	jwtSecret     = "canary-jwt-secret-of-at-least-32-bytes"
+
+	busy = 2 * time.Second // what a machine with other work may add to a promised time
 )
 
 var credentials = sync.OnceValue(func() sim.Credentials {

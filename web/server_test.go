@@ -318,3 +318,53 @@ func TestServer_pages(t *testing.T) {
 		}
 	}
 }
+
+// A day's work leaves no secret, token or openid in the log, in an answer or in the figures.
+func TestServer_secretsStayInside(t *testing.T) {
+	s := newShop(t)
+	c, p := credentials(), s.phone("alice")
+	var l login
+	var said []string
+	note := func(a answer) answer { said = append(said, a.Text); return a }
+	note(s.ask("POST", "/api/login", "", map[string]any{
+		"code": p.Code, "rawData": p.RawData, "signature": p.Signature, "encryptedData": p.EncryptedData, "iv": p.IV,
+	})).into(t, &l)
+	for _, fault := range []map[string]any{{"status": 500}, {"html": true}, {"errcode": 40125}, {"lost": true}, {"errcode": 41002}} {
+		fault["times"] = 2
+		s.simulate("/sim/fault", fault, nil)
+		note(s.ask("POST", "/api/login", "", map[string]any{"code": s.phone("bob").Code}))
+		note(s.ask("POST", "/api/pay", l.Token, map[string]any{"productId": "tea", "quantity": 1}))
+	}
+	note(s.ask("POST", "/api/pay", l.Token, map[string]any{"productId": "tea", "quantity": 1}))
+	s.simulate("/sim/message", map[string]any{"user": "alice", "type": "text", "content": "canary of a chat"}, nil)
+	s.simulate("/sim/trigger", map[string]any{"event": "pay"}, nil)
+	s.simulate("/sim/trigger", map[string]any{"event": "pay", "forge": "signature"}, nil)
+	s.dial("/ws?token=" + l.Token).welcome()
+	note(s.ask("GET", "/ws?token="+l.Token+"x", "", nil))
+	note(s.ask("GET", "/api/nothing?token="+l.Token, "", nil))
+	note(s.ask("POST", "/api/admin/login", "", map[string]any{"username": adminPassword, "password": adminPassword}))
+	note(s.ask("POST", "/api/admin/login", "", `{"password":"`+adminPassword+`"`))
+	note(s.ask("GET", "/api/me", apiKey, nil))
+	for _, path := range []string{"/api/me", "/api/orders", "/api/admin/orders", "/api/admin/stats", "/metrics", "/api/openapi.json", "/debug/pprof/goroutine?debug=2"} {
+		note(s.ask("GET", path, map[bool]string{true: "key", false: l.Token}[strings.Contains(path, "admin") || strings.Contains(path, "pprof")], nil))
+	}
+	log := s.log.String()
+	if !strings.Contains(log, "admin login refused") || !strings.Contains(log, "push refused") && !strings.Contains(log, "pay notify refused") {
+		t.Fatalf("this test does not see the log: %.500s", log)
+	}
+	answers := strings.Join(said, "\n")
+	for name, secret := range map[string]string{
+		"AppSecret": c.Secret, "APIv3 key": c.APIv3Key, "push token": c.PushToken, "push key": c.PushAESKey, "merchant key": c.MerchantKeyPEM[40:80],
+		"JWT key": jwtSecret, "API key": apiKey, "admin password": adminPassword, "openid": p.OpenID, "code": p.Code, "chat": "canary of a chat",
+	} {
+		if strings.Contains(log, secret) {
+			t.Errorf("%s is in the log", name)
+		}
+		if strings.Contains(answers, secret) {
+			t.Errorf("%s is in an answer", name)
+		}
+	}
+	if strings.Contains(log, l.Token) || strings.Contains(strings.ReplaceAll(answers, said[0], ""), l.Token) {
+		t.Error("a token is in the log or in another answer than its own")
+	}
+}
