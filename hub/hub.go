@@ -38,7 +38,10 @@ type Options struct {
 	Limits       Limits
 	Heartbeat    time.Duration                                            // 25 s: below the 60 s after which proxies cut an idle socket
 	Authenticate func(ctx context.Context, token string) (Session, error) // for the refresh frame; nil: refused
-	Logger       *slog.Logger
+	// Moderate judges what a socket publishes in a room whose rule says so, before anybody sees it: nil lets it pass,
+	// ErrRisky refuses it, another error says that nobody could judge it (the client is told to try again).
+	Moderate func(ctx context.Context, s Session, room string, m Message) error
+	Logger   *slog.Logger
 }
 
 // Limits protect the hub. Zero means the default.
@@ -97,6 +100,7 @@ var (
 	ErrRoomName = errors.New("hub: room name must be [A-Za-z0-9_.:-]{1,128}")
 	ErrClosed   = errors.New("hub: shut down")
 	ErrPayload  = errors.New("hub: payload must be valid JSON in UTF-8, action must not be empty")
+	ErrRisky    = errors.New("hub: content that others must not see") // for Options.Moderate
 	ErrMail     = errors.New("hub: the stream of this room is mail: store the message where mail is kept, then Ring")
 
 	errAnswers = errors.New("hub: a stream answered for another number of rooms")
@@ -115,6 +119,7 @@ type Hub struct {
 	heartbeat    time.Duration
 	patience     time.Duration // how long one question to a Broker or Mail may take
 	authenticate func(ctx context.Context, token string) (Session, error)
+	moderate     func(ctx context.Context, s Session, room string, m Message) error
 	log          *slog.Logger
 
 	wheel     *wheel
@@ -147,7 +152,7 @@ type Hub struct {
 func New(o Options) (*Hub, error) {
 	h := &Hub{
 		broker: o.Broker, mail: o.Mail, rules: o.Rules, limits: o.Limits.defaults(), heartbeat: o.Heartbeat,
-		authenticate: o.Authenticate, log: o.Logger, patience: 5 * time.Second, seed: maphash.MakeSeed(),
+		authenticate: o.Authenticate, moderate: o.Moderate, log: o.Logger, patience: 5 * time.Second, seed: maphash.MakeSeed(),
 		closed: make(map[int]uint64),
 	}
 	if h.rules == nil {

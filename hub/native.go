@@ -168,6 +168,14 @@ func (c *Conn) doPublish(ctx context.Context, q *request) *refusal {
 		return refusedRate
 	}
 	m := Message{Action: q.Data.Action, Payload: q.Data.Payload, Client: c.id, At: time.Now()}
+	if rule.Moderate && h.moderate != nil {
+		switch err := h.moderate(ctx, *c.session.Load(), q.Room, m); {
+		case errors.Is(err, ErrRisky):
+			return refusedRisky
+		case err != nil:
+			return c.away(q.Action, err)
+		}
+	}
 	at, err := h.publish(ctx, q.Room, m)
 	if err != nil {
 		return c.away(q.Action, err)

@@ -1,6 +1,7 @@
 package hub
 
 import (
+	"encoding/json"
 	"sync"
 	"unicode/utf8"
 )
@@ -85,4 +86,9 @@ func appendString(dst []byte, s string) []byte {
 		i++
 	}
 	return append(dst, '"')
+}
+
+// EncodePush is m as clients of the native protocol see it: one JSON object, the payload byte for byte.
+func EncodePush(room, epoch string, m Message) json.RawMessage {
+	return appendPush(nil, room, epoch, &m)
 }

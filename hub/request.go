@@ -51,6 +51,7 @@ var (
 	refusedAction   = &refusal{"forbidden_action", "this action is the server's own or a reserved name"}
 	refusedData     = &refusal{"bad_frame", "data.action must have 1 to 128 bytes"}
 	refusedRate     = &refusal{"too_many", "too many messages in this room: wait a moment"}
+	refusedRisky    = &refusal{"risky_content", "this text is not shown to others"}
 	refusedRooms    = &refusal{"too_many_rooms", "this socket has joined as many rooms as it may"}
 	refusedMail     = &refusal{"forbidden", "mail is not written over this socket"}
 	refusedFuture   = &refusal{"bad_frame", "offset is greater than that of the newest message"}

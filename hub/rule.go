@@ -38,6 +38,7 @@ type Rule struct {
 	Presence PresenceKind
 	Announce bool    // tell members who joins and leaves (settled some seconds, none above 200 members)
 	Rate     float64 // messages a second that sockets may publish in the whole room; 0: no bound
+	Moderate bool    // what sockets publish passes Options.Moderate before anybody sees it
 	Mail     bool    // its stream is Options.Mail
 }
 
@@ -47,7 +48,7 @@ func DefaultRules() []Rule {
 	return []Rule{
 		{Pattern: "notice", Join: Anyone, Publish: Admin, Keep: Keep{1000, day}, Presence: PresenceCount},
 		{Pattern: "all", Join: Anyone, Publish: Admin, Keep: Keep{1000, day}, Presence: PresenceCount},
-		{Pattern: "room:*", Join: Anyone, Publish: Member, Keep: Keep{300, day}, Presence: PresenceIDs, Announce: true, Rate: 50},
+		{Pattern: "room:*", Join: Anyone, Publish: Member, Keep: Keep{300, day}, Presence: PresenceIDs, Announce: true, Rate: 50, Moderate: true},
 		{Pattern: "user:*", Join: Owner, Publish: Admin, Presence: PresenceIDs, Mail: true},
 		{Pattern: "kf", Join: Staff, Publish: Staff, Keep: Keep{1000, day}, Presence: PresenceIDs},
 		{Pattern: "*", Join: Nobody, Publish: Admin, Keep: Keep{300, day}, Presence: PresenceCount},
