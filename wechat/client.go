@@ -50,6 +50,7 @@ type Client struct {
 	timeout       time.Duration // of one call
 
 	logins  singleflight.Group // by login code
+	phones  singleflight.Group // by phone number code
 	fetches singleflight.Group // of the access token
 
 	mu  sync.Mutex // guards what follows

@@ -29,6 +29,11 @@ var (
 	ErrMalformed   = errors.New("wechat: malformed")
 	ErrUnsealed    = errors.New("wechat: an unsealed push although a key is set")
 
+	// What WeChat Pay knows about an order. They stand beside ErrRequest, whichever way the word is spelled.
+	ErrNoOrder   = errors.New("wechat: WeChat Pay does not know this order") // ORDER_NOT_EXIST
+	ErrOrderPaid = errors.New("wechat: this order is paid already")          // ORDER_PAID
+	ErrNoRefund  = errors.New("wechat: WeChat Pay does not know this refund")
+
 	// ErrProbe stands beside ErrSignature when WeChat Pay sent one of its deliberately wrong
 	// signatures to see that we check: refuse it like any other, but raise no alarm.
 	ErrProbe = errors.New("wechat: a signature probe of WeChat Pay")
@@ -38,7 +43,7 @@ var (
 type Error struct {
 	Op         string // code2session, custom/send …
 	Code       int    // errcode; 0: none
-	Word       string // pay v3: code
+	Word       string // pay: code (v3), err_code (v2)
 	Msg        string
 	Status     int // HTTP
 	RequestID  string
@@ -75,7 +80,7 @@ func (e *Error) Error() string {
 		b.WriteString(" (" + strings.Join(more, ", ") + ")")
 	}
 	if e.Err != nil {
-		b.WriteString(": " + e.Err.Error())
+		b.WriteString(": " + strings.TrimPrefix(e.Err.Error(), "wechat: "))
 	}
 	return b.String()
 }
@@ -126,21 +131,44 @@ func kindOf(code int, tokenUsed bool) (kind error, retryAfter time.Duration) {
 		return ErrConfig, 0
 	case 45015, 45047:
 		return ErrWindow, 0
-	case 40003:
+	case 44991: // content checks
+		return ErrTooOften, perMinute
+	case 40003,
+		43104, // the openid is of another app
+		61010: // content checks: this user was not here within the last two hours
 		return ErrOpenID, 0
 	}
 	return ErrRequest, 0
 }
 
-// payKindOf is the reaction to a v3 error word. The platform's pages spell words with and without
-// underscores, so they are compared without.
+// plainWord is an error word of WeChat Pay as it is compared: its pages spell words with and without
+// underscores.
+func plainWord(word string) string { return strings.ReplaceAll(strings.ToUpper(word), "_", "") }
+
+// payFact is what a refusal says about the order, or the refund that op asks for; nil: nothing.
+func payFact(op, word string) error {
+	switch plainWord(word) {
+	case "ORDERPAID":
+		return ErrOrderPaid
+	case "REFUNDNOTEXIST":
+		return ErrNoRefund
+	case "ORDERNOTEXIST", "RESOURCENOTEXISTS": // v3 has the second one for both
+		if op == opQueryRefund {
+			return ErrNoRefund
+		}
+		return ErrNoOrder
+	}
+	return nil
+}
+
+// payKindOf is the reaction to a word of either version.
 func payKindOf(word string, status int) error {
-	switch strings.ReplaceAll(strings.ToUpper(word), "_", "") {
+	switch plainWord(word) {
 	case "SIGNERROR", "NOAUTH", "APPIDMCHIDNOTMATCH", "MCHNOTEXISTS", "MCHIDNOTEXIST", "APPIDNOTEXIST":
 		return ErrConfig
-	case "FREQUENCYLIMITED", "FREQUENCYLIMITEXCEED", "RATELIMITEXCEEDED":
+	case "FREQUENCYLIMITED", "FREQUENCYLIMITEXCEED", "RATELIMITEXCEEDED", "INVALIDREQTOOMUCH":
 		return ErrTooOften
-	case "SYSTEMERROR", "BANKERROR":
+	case "SYSTEMERROR", "BANKERROR", "BIZERRNEEDRETRY":
 		return ErrBusy
 	case "OPENIDMISMATCH":
 		return ErrOpenID

@@ -17,7 +17,6 @@ import (
 	"strconv"
 	"strings"
 	"time"
-	"unicode/utf8"
 )
 
 const (
@@ -31,6 +30,7 @@ type PayV3Options struct {
 	AppID, MchID  string
 	APIURL        string // https://api.mch.weixin.qq.com
 	NotifyURL     string // without a query; at most 255 characters
+	RefundURL     string // of refund notifies; "": NotifyURL's sibling …/refund
 	APIv3Key      string // 32 bytes
 	CertSerial    string // of the merchant certificate
 	PrivateKeyPEM string // apiclient_key.pem; line ends may be written as \n
@@ -57,6 +57,7 @@ type PayV3 struct {
 	appID, mchID string
 	base         string
 	notifyURL    string
+	refundURL    string
 	key          []byte // APIv3
 	certSerial   string
 	private      *rsa.PrivateKey // signs our requests
@@ -89,10 +90,10 @@ func NewPayV3(o PayV3Options) (*PayV3, error) {
 	if err != nil {
 		bad = append(bad, err)
 	}
-	if _, err := baseURL("NotifyURL", o.NotifyURL, ""); err != nil {
+	refundURL, err := notifyURLs(o.NotifyURL, o.RefundURL)
+	if err != nil {
 		bad = append(bad, err)
 	}
-	check(len(o.NotifyURL) <= 255, "NotifyURL is longer than 255 characters")
 	check(len(o.APIv3Key) == 32, "APIv3Key must have 32 bytes")
 	check(hexed.MatchString(o.CertSerial), "CertSerial must be the hex serial of the merchant certificate")
 	private, err := rsaPrivateKey(o.PrivateKeyPEM)
@@ -108,7 +109,7 @@ func NewPayV3(o PayV3Options) (*PayV3, error) {
 		return nil, errors.Join(bad...)
 	}
 	p := &PayV3{
-		appID: o.AppID, mchID: o.MchID, base: base, notifyURL: o.NotifyURL, key: []byte(o.APIv3Key),
+		appID: o.AppID, mchID: o.MchID, base: base, notifyURL: o.NotifyURL, refundURL: refundURL, key: []byte(o.APIv3Key),
 		certSerial: o.CertSerial, private: private, publicID: o.PublicKeyID, public: public,
 		http: httpFor(o.HTTP), log: loggerFor(o.Logger), now: clockFor(o.Now), timeout: callTimeout,
 	}
@@ -126,28 +127,6 @@ func (p *PayV3) GoString() string { return p.String() }
 
 // LogValue hides the keys.
 func (p *PayV3) LogValue() slog.Value { return slog.StringValue(p.String()) }
-
-var outTradeNo = regexp.MustCompile(`^[0-9A-Za-z_\-|*]{6,32}$`)
-
-// complaint says what WeChat would refuse in o; "": nothing.
-func (p *PayV3) complaint(o PayOrder) string {
-	description, attach := utf8.RuneCountInString(o.Description), utf8.RuneCountInString(o.Attach)
-	switch {
-	case !outTradeNo.MatchString(o.OutTradeNo):
-		return "out_trade_no must be 6 to 32 letters, digits or _-|*"
-	case description < 1 || description > 127 || !utf8.ValidString(o.Description):
-		return "description must have 1 to 127 characters"
-	case o.OpenID == "" || len(o.OpenID) > 128:
-		return "the payer's openid is missing"
-	case o.TotalFen < 1:
-		return "the amount must be at least 1 fen"
-	case attach > 128 || !utf8.ValidString(o.Attach):
-		return "attach must have at most 128 characters"
-	case !o.ExpiresAt.IsZero() && o.ExpiresAt.Before(p.now().Add(time.Minute)):
-		return "the order expires in less than a minute"
-	}
-	return ""
-}
 
 type v3Amount struct {
 	Total    int64  `json:"total"`
@@ -175,16 +154,13 @@ type v3Client struct {
 	IP string `json:"payer_client_ip"`
 }
 
-var beijing = time.FixedZone("", 8*60*60)
-
 // Prepay calls /v3/pay/transactions/jsapi. The answer counts only with WeChat Pay's signature over its
 // raw bytes; a refusal that is signed wrongly is ErrSignature too. Errors: *Error, which Is ErrRequest
 // (Word says why: ORDER_PAID, ORDER_CLOSED, OUT_TRADE_NO_USED …), ErrOpenID, ErrConfig, ErrTooOften,
 // ErrBusy, ErrSignature, ErrStale or ErrNonsense.
 func (p *PayV3) Prepay(ctx context.Context, o PayOrder) (prepayID string, err error) {
-	const op = "pay/prepay"
-	if c := p.complaint(o); c != "" {
-		return "", &Error{Op: op, Kind: ErrRequest, Msg: c}
+	if err := o.check(p.now()); err != nil {
+		return "", err
 	}
 	in := v3Prepay{
 		AppID: p.appID, MchID: p.mchID, Description: o.Description, OutTradeNo: o.OutTradeNo,
@@ -199,21 +175,17 @@ func (p *PayV3) Prepay(ctx context.Context, o PayOrder) (prepayID string, err er
 	}
 	body, err := encode(in)
 	if err != nil {
-		return "", &Error{Op: op, Kind: ErrRequest, Msg: "the order cannot be written as JSON"}
+		return "", &Error{Op: opPrepay, Kind: ErrRequest, Msg: "the order cannot be written as JSON"}
 	}
 	var out struct {
 		PrepayID string `json:"prepay_id"`
 	}
-	hide := []string{o.OpenID, string(p.key)}
-	err = p.call(ctx, op, http.MethodPost, "/v3/pay/transactions/jsapi", body, &out, hide)
-	if errors.Is(err, ErrProbe) { // WeChat Pay tried whether we check; the same order again is the same order
-		err = p.call(ctx, op, http.MethodPost, "/v3/pay/transactions/jsapi", body, &out, hide)
-	}
+	err = p.call(ctx, opPrepay, http.MethodPost, "/v3/pay/transactions/jsapi", body, &out, append(p.hide(), o.OpenID))
 	if err != nil {
 		return "", err
 	}
 	if out.PrepayID == "" {
-		return "", &Error{Op: op, Status: http.StatusOK, Kind: ErrNonsense, Msg: "success without prepay_id"}
+		return "", &Error{Op: opPrepay, Status: http.StatusOK, Kind: ErrNonsense, Msg: "success without prepay_id"}
 	}
 	return out.PrepayID, nil
 }
@@ -250,8 +222,17 @@ func (p *PayV3) sign(message string) (string, error) {
 	return base64.StdEncoding.EncodeToString(b), nil
 }
 
-// call signs and sends a request, and decodes the verified answer into out (nil: none is expected).
+// call signs and sends a request, and decodes the verified answer into out (nil: none is expected). When
+// WeChat Pay tried whether we check (ErrProbe) it asks once more: every one of our requests may be repeated.
 func (p *PayV3) call(ctx context.Context, op, method, uri string, body []byte, out any, hide []string) error {
+	err := p.callOnce(ctx, op, method, uri, body, out, hide)
+	if errors.Is(err, ErrProbe) {
+		err = p.callOnce(ctx, op, method, uri, body, out, hide)
+	}
+	return err
+}
+
+func (p *PayV3) callOnce(ctx context.Context, op, method, uri string, body []byte, out any, hide []string) error {
 	req, err := p.request(ctx, method, uri, body)
 	if err != nil {
 		return &Error{Op: op, Kind: ErrConfig, Err: bare(err, hide)}
@@ -311,7 +292,7 @@ func (p *PayV3) openAnswer(op string, a answer, out any, hide []string) error {
 		fail.Word, _ = words(refusal.Code, hide)
 		fail.Msg, _ = words(refusal.Message, hide)
 	}
-	fail.Kind = payKindOf(fail.Word, a.status)
+	fail.Kind, fail.Err = payKindOf(fail.Word, a.status), payFact(op, fail.Word)
 	if fail.Kind == ErrTooOften || fail.Kind == ErrBusy {
 		fail.RetryAfter = max(fail.RetryAfter, time.Second)
 	}

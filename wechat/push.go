@@ -148,7 +148,7 @@ func (r *Receiver) Open(q url.Values, body []byte) (*PushMessage, error) {
 	if err != nil {
 		return nil, err
 	}
-	m.format, m.nonce = format, nonce
+	m.format, m.nonce, m.openedAt = format, nonce, r.now()
 	return m, nil
 }
 
@@ -180,7 +180,7 @@ func (r *Receiver) openSealed(q url.Values, body []byte) (*PushMessage, error) {
 	if err != nil {
 		return nil, err
 	}
-	m.format, m.nonce, m.sealed = format, nonce, true
+	m.format, m.nonce, m.openedAt, m.sealed = format, nonce, r.now(), true
 	return m, nil
 }
 

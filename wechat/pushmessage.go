@@ -20,6 +20,9 @@ type PushMessage struct {
 	MsgType                  string // text, image, miniprogrampage, event …
 	MsgID                    string // as text: beyond 2^53
 	Event, EventKey          string
+	Ticket                   string // of the QR code that led to the event
+	Latitude, Longitude      string // of a LOCATION event, in degrees
+	Precision                string // of both, in meters
 	Content, PicURL, MediaID string
 	Title, AppID, PagePath   string
 	ThumbURL, ThumbMediaID   string
@@ -30,6 +33,8 @@ type PushMessage struct {
 	format format // of the push, and so of its answer
 	sealed bool
 	nonce  string // of the query; the answer repeats it
+
+	openedAt time.Time // by the receiver's clock; the time of a passive reply
 }
 
 // LogValue leaves out who wrote what.
@@ -44,7 +49,8 @@ func newPushMessage(f map[string]any, plain []byte) (*PushMessage, error) {
 	m := &PushMessage{
 		ToUserName: text("ToUserName"), FromUserName: text("FromUserName"),
 		MsgType: text("MsgType"), MsgID: strings.TrimSpace(text("MsgId")),
-		Event: text("Event"), EventKey: text("EventKey"),
+		Event: text("Event"), EventKey: text("EventKey"), Ticket: text("Ticket"),
+		Latitude: text("Latitude"), Longitude: text("Longitude"), Precision: text("Precision"),
 		Content: text("Content"), PicURL: text("PicUrl"), MediaID: text("MediaId"),
 		Title: text("Title"), AppID: text("AppId"), PagePath: text("PagePath"),
 		ThumbURL: text("ThumbUrl"), ThumbMediaID: text("ThumbMediaId"),
@@ -67,6 +73,10 @@ func newPushMessage(f map[string]any, plain []byte) (*PushMessage, error) {
 	}
 	return m, nil
 }
+
+// SceneKey is the scene of the QR code that led to a subscribe or SCAN event, "" without one; EventKey
+// has it behind qrscene_ in the former.
+func (m *PushMessage) SceneKey() string { return strings.TrimPrefix(m.EventKey, "qrscene_") }
 
 // Key is what makes it the same push again: MsgId, else sender, time, event and a discriminator (a hash
 // over all fields, because two events of one kind may happen in one second). At most some 600 bytes.

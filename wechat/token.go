@@ -219,11 +219,40 @@ func (c *Client) post(ctx context.Context, op, path string, in, out any, hide ..
 	if err != nil {
 		return &Error{Op: op, Kind: ErrRequest, Msg: "the request cannot be written as JSON"}
 	}
+	return c.withToken(ctx, op, hide, func(t token, hide []string) error {
+		a, err := c.postJSON(ctx, op, withQuery(path, t, nil), body, hide)
+		if err != nil {
+			return err
+		}
+		return a.open(op, out, true, hide)
+	})
+}
+
+// get is post for an API that is asked by its query.
+func (c *Client) get(ctx context.Context, op, path string, q url.Values, out any, hide ...string) error {
+	return c.withToken(ctx, op, hide, func(t token, hide []string) error {
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.base+withQuery(path, t, q), nil)
+		if err != nil {
+			return &Error{Op: op, Kind: ErrConfig, Err: bare(err, hide)}
+		}
+		a, err := roundTrip(c.http, req, op, c.timeout, hide)
+		if err != nil {
+			return err
+		}
+		return a.open(op, out, true, hide)
+	})
+}
+
+// withToken calls once, and once more if the token is refused. What call is to hide holds the token too.
+func (c *Client) withToken(ctx context.Context, op string, hide []string, call func(t token, hide []string) error) error {
+	once := func(t token) error {
+		return call(t, append([]string{c.secret, t.value, url.QueryEscape(t.value)}, hide...))
+	}
 	t, err := c.token(ctx, token{})
 	if err != nil {
 		return err
 	}
-	err = c.postOnce(ctx, op, path, t, body, out, hide)
+	err = once(t)
 	if !errors.Is(err, ErrToken) {
 		return err
 	}
@@ -231,16 +260,16 @@ func (c *Client) post(ctx context.Context, op, path string, in, out any, hide ..
 	if t, err = c.token(ctx, t); err != nil {
 		return err
 	}
-	return c.postOnce(ctx, op, path, t, body, out, hide)
+	return once(t)
 }
 
-func (c *Client) postOnce(ctx context.Context, op, path string, t token, body []byte, out any, hide []string) error {
-	hide = append([]string{c.secret, t.value, url.QueryEscape(t.value)}, hide...)
-	a, err := c.postJSON(ctx, op, path+"?access_token="+url.QueryEscape(t.value), body, hide)
-	if err != nil {
-		return err
+// withQuery is the path with the token and q behind it.
+func withQuery(path string, t token, q url.Values) string {
+	path += "?access_token=" + url.QueryEscape(t.value)
+	if len(q) > 0 {
+		path += "&" + q.Encode()
 	}
-	return a.open(op, out, true, hide)
+	return path
 }
 
 func (c *Client) postJSON(ctx context.Context, op, path string, body []byte, hide []string) (answer, error) {
