@@ -15,15 +15,18 @@ const (
 	maxText    = 4 << 10   // one field of a person's or the platform's text
 	maxPayload = 256 << 10 // one message
 	maxRaw     = 256 << 10 // evidence of one payment, answer of one push
-	maxReason  = 500       // why a row failed; longer ones are cut
+	maxPicture = 1 << 20
+	maxReason  = 500 // why a row failed; longer ones are cut
 )
 
 var (
-	outTradeNos = regexp.MustCompile(`^[0-9A-Za-z_|*-]{6,32}$`) // WeChat Pay
-	userIDs     = regexp.MustCompile(`^[A-Za-z0-9_.-]{1,64}$`)
-	roomNames   = regexp.MustCompile(`^[A-Za-z0-9_.:-]{1,128}$`)
-	currencies  = regexp.MustCompile(`^[A-Z]{3}$`)
-	kinds       = regexp.MustCompile(`^[a-z_.]{1,32}$`)
+	outTradeNos  = regexp.MustCompile(`^[0-9A-Za-z_|*-]{6,32}$`)  // WeChat Pay
+	outRefundNos = regexp.MustCompile(`^[0-9A-Za-z_|*@-]{1,64}$`) // WeChat Pay
+	userIDs      = regexp.MustCompile(`^[A-Za-z0-9_.-]{1,64}$`)
+	roomNames    = regexp.MustCompile(`^[A-Za-z0-9_.:-]{1,128}$`)
+	currencies   = regexp.MustCompile(`^[A-Z]{3}$`)
+	pictureTypes = regexp.MustCompile(`^image/(png|jpeg|gif|webp)$`) // never what a browser would run
+	kinds        = regexp.MustCompile(`^[a-z_.]{1,32}$`)
 )
 
 // inputs collects the first fault of a call's inputs. Its texts name fields, never values: those may be an openid.

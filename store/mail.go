@@ -34,7 +34,8 @@ type MailPage struct {
 }
 
 // AddMail stores one letter for each user in one transaction (with its ring in the outbox) and tells each Seq.
-// A user who has a letter of this ID already keeps that one. Users need not be known to SignIn.
+// A user who has a letter of this ID already keeps that one. Users need not be known to SignIn; for an erased one
+// nothing is stored, and Seq is 0.
 func (db *DB) AddMail(ctx context.Context, users []string, l Letter) ([]uint64, error) {
 	var in inputs
 	for _, u := range users {
@@ -76,7 +77,9 @@ func (t *tx) addMail(user string, l Letter) (uint64, error) {
 		return 0, err
 	}
 	var head, newest, seq int64
-	if err := t.row([]any{&head, &newest}, "SELECT head, newest_at FROM mailboxes WHERE user_id = ?"+t.lock, user); err != nil {
+	var erased bool
+	if err := t.row([]any{&head, &newest, &erased},
+		"SELECT head, newest_at, erased FROM mailboxes WHERE user_id = ?"+t.lock, user); err != nil || erased {
 		return 0, err
 	}
 	err := t.row([]any{&seq}, "SELECT seq FROM letters WHERE user_id = ? AND id = ?", user, l.ID)

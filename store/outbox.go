@@ -25,6 +25,7 @@ const (
 	TellRoom       TellingKind = "room"
 	TellMail       TellingKind = "mail"        // To is a user id; the outbox row only rings
 	TellCustomSend TellingKind = "custom_send" // customer-service message; To is an openid, Payload the message
+	TellHook       TellingKind = "hook"        // a webhook of the shop's own system; To is the hook's name
 )
 
 // OutboxRow is a Telling that waits for the relay. The Payload of a mail's ring is empty: it is in the mailbox.
@@ -259,4 +260,53 @@ func (db *DB) OutboxStats(ctx context.Context) (OutboxStats, error) {
 	}
 	s.Oldest = moment(oldest)
 	return s, nil
+}
+
+// A DeadRow is an outbox row that was given up.
+type DeadRow struct {
+	OutboxRow
+	Reason string
+	DiedAt time.Time
+}
+
+// DeadRows returns what BuryOutbox gave up, newest first. limit is 1 to 1000, 0: 100.
+func (db *DB) DeadRows(ctx context.Context, limit int) ([]DeadRow, error) {
+	var in inputs
+	limit = in.limited(limit, 100, 1000)
+	if in.err != nil {
+		return nil, fmt.Errorf("dead outbox rows: %w", in.err)
+	}
+	var all []DeadRow
+	err := db.engine.read(ctx, false, func(t *tx) error {
+		return t.rows(func(scan func(...any) error) error {
+			var r DeadRow
+			var created, died int64
+			err := scan(&r.Seq, &r.Kind, &r.To, &r.ID, &r.Action, (*[]byte)(&r.Payload), &r.Attempts, &created, &r.Reason, &died)
+			r.CreatedAt, r.DiedAt = moment(created), moment(died)
+			all = append(all, r)
+			return err
+		}, `SELECT seq, kind, recipient, id, action, payload, attempts, created_at, reason, ended_at FROM outbox
+			WHERE state = 2 ORDER BY ended_at DESC, seq DESC LIMIT ?`, limit)
+	})
+	if err != nil {
+		return nil, fmt.Errorf("dead outbox rows: %w", err)
+	}
+	return all, nil
+}
+
+// ReviveOutbox lets the relay try a dead row again, at once and as if for the first time. A row that is not dead: ErrNotFound.
+func (db *DB) ReviveOutbox(ctx context.Context, seq int64) error {
+	err := db.engine.write(ctx, func(t *tx) error {
+		n, err := t.exec(`UPDATE outbox SET state = 0, owner = '', due_at = 0, attempts = 0, ended_at = 0, reason = ''
+			WHERE seq = ? AND state = 2`, seq)
+		if err == nil && n == 0 {
+			err = ErrNotFound
+		}
+		t.rang = err == nil
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("revive outbox row %d: %w", seq, err)
+	}
+	return nil
 }

@@ -12,14 +12,15 @@ type Payment struct {
 	TotalFen, PayerFen                              int64
 	Currency                                        string
 	PaidAt                                          time.Time
-	Raw                                             []byte // the verified, decrypted text, kept as evidence
+	Raw                                             []byte // the verified, decrypted text, kept as evidence until its person is erased
 }
 
 // MarkPaid records p once, in one transaction with what tell wants said. It reports whether this call changed
 // the order. A repeat of the same payment returns false, nil. One that does not fit (no such order, amount, appid,
 // mchid, currency, a second transaction) is kept in Conflicts, changes nothing else, and returns ErrPaymentConflict
 // wrapped with the reason. tell is called inside the transaction: it must not block nor use db; it may be nil, and
-// may be called again when the transaction is tried again. Its User has only the order's ids if no login made one.
+// may be called again when the transaction is tried again. Its User has only the order's ids if no login made one, and
+// none if the person was erased: then nothing of p is kept that names them.
 func (db *DB) MarkPaid(ctx context.Context, p Payment, tell func(Order, User) []Telling) (first bool, err error) {
 	// Money that WeChat has proven is never refused for its form: what cannot be stored as it is, is cut.
 	p.AppID, p.MchID, p.OpenID = cut(p.AppID, maxName), cut(p.MchID, maxName), cut(p.OpenID, maxName)
@@ -32,6 +33,10 @@ func (db *DB) MarkPaid(ctx context.Context, p Payment, tell func(Order, User) []
 		var o Order
 		if o, reason, first, err = t.fit(p); err != nil {
 			return err
+		}
+		p := p
+		if o.nameless() {
+			p.OpenID, p.Raw = "", nil
 		}
 		switch {
 		case reason != "":

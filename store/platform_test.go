@@ -162,7 +162,7 @@ func testSweep(t *testing.T, open opener) {
 			return err
 		}))(t)
 	}
-	check(t, db.RevokeToken(ctx, "jti", c.now().Add(time.Hour)))
+	check(t, db.RevokeToken(ctx, "jti", c.now().Add(time.Hour), false))
 	must(db.BeginBroadcast(ctx, "b1", []byte("hash")))(t)
 	for i := range 4 {
 		must(db.AddMail(ctx, []string{"alice", "bob"}, Letter{ID: fmt.Sprint("l", i), Action: "x"}))(t)

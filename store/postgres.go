@@ -20,11 +20,12 @@ const (
 // postgres runs each transaction on a connection of its own, in READ COMMITTED with the rows locked that it changes.
 type postgres struct {
 	db   *sql.DB
+	keys *keyring
 	now  func() time.Time
 	wake func()
 }
 
-func openPostgres(ctx context.Context, url string, now func() time.Time, wake func()) (*postgres, error) {
+func openPostgres(ctx context.Context, url string, keys *keyring, now func() time.Time, wake func()) (*postgres, error) {
 	config, err := pgx.ParseConfig(url)
 	if err != nil {
 		return nil, errors.New("the URL cannot be read; it should look like postgres://user:password@host:5432/name") // not err: it may show the password
@@ -40,13 +41,13 @@ func openPostgres(ctx context.Context, url string, now func() time.Time, wake fu
 	if err := migrate(ctx, db, "postgres"); err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
-	return &postgres{db: db, now: now, wake: wake}, nil
+	return &postgres{db: db, keys: keys, now: now, wake: wake}, nil
 }
 
 func (p *postgres) close() error { return p.db.Close() }
 
 func (p *postgres) read(ctx context.Context, snapshot bool, fn func(*tx) error) error {
-	t := &tx{ctx: ctx, on: p.db, pg: true, now: p.now()}
+	t := &tx{ctx: ctx, on: p.db, pg: true, keys: p.keys, now: p.now()}
 	if !snapshot {
 		return fn(t)
 	}
@@ -82,7 +83,7 @@ func (p *postgres) try(ctx context.Context, fn func(*tx) error) (rang bool, err 
 		return false, err
 	}
 	defer sqlTx.Rollback() // without effect after Commit
-	t := &tx{ctx: ctx, on: sqlTx, pg: true, lock: " FOR UPDATE", now: p.now()}
+	t := &tx{ctx: ctx, on: sqlTx, pg: true, lock: " FOR UPDATE", keys: p.keys, now: p.now()}
 	if err := fn(t); err != nil {
 		return false, err
 	}

@@ -8,12 +8,14 @@ import (
 
 // A Push is one verified message or event of WeChat's message push.
 type Push struct {
-	Key    string // what makes it the same push again (MsgId, or sender + time + event + discriminator); once per AppID
-	AppID  string
-	OpenID string
-	Talk   *Talk                                  // set: a line of the conversation with this user
-	Answer []byte                                 // what we answer; a repeat gets the first one's
-	Tell   func(c Conversation, u User) []Telling // called inside the transaction; may be nil; may be called again
+	Key      string // what makes it the same push again (MsgId, or sender + time + event + discriminator); once per AppID
+	AppID    string
+	OpenID   string
+	Talk     *Talk                                  // set: a line of the conversation with this user
+	Follow   *Follower                              // set: this person follows from now on, under the push's AppID and OpenID
+	Unfollow bool                                   // this person follows no longer: after Tell, all that is known of them in this app is erased
+	Answer   []byte                                 // what we answer; a repeat gets the first one's
+	Tell     func(c Conversation, u User) []Telling // called inside the transaction; may be nil; may be called again
 }
 
 // RecordPush stores p with its effects in one transaction, once per Key. It returns the answer that the
@@ -27,16 +29,25 @@ func (db *DB) RecordPush(ctx context.Context, p Push) (answer []byte, first bool
 	in.bytes("Answer", p.Answer, maxRaw)
 	if p.Talk != nil {
 		p.Talk.check(&in)
-		if p.OpenID == "" {
-			in.fault("OpenID", "is missing")
-		}
+	}
+	if p.OpenID == "" && (p.Talk != nil || p.Follow != nil || p.Unfollow) {
+		in.fault("OpenID", "is missing")
+	} else if p.Follow != nil {
+		f := *p.Follow
+		f.AppID, f.OpenID = p.AppID, p.OpenID
+		f.check(&in)
+		p.Follow = &f
+	}
+	openID := p.OpenID // by it the erasure finds what was answered
+	if p.Unfollow {
+		openID = ""
 	}
 	if in.err != nil {
 		return nil, false, fmt.Errorf("record push: %w", in.err)
 	}
 	err = db.engine.write(ctx, func(t *tx) error {
-		n, err := t.exec("INSERT INTO pushes (app_id, push, answer, at) VALUES (?, ?, ?, ?) ON CONFLICT (app_id, push) DO NOTHING",
-			p.AppID, p.Key, p.Answer, stamp(t.now))
+		n, err := t.exec(`INSERT INTO pushes (app_id, push, open_id, answer, at) VALUES (?, ?, ?, ?, ?)
+			ON CONFLICT (app_id, push) DO NOTHING`, p.AppID, p.Key, openID, p.Answer, stamp(t.now))
 		if err != nil {
 			return err
 		}
@@ -71,10 +82,20 @@ func (t *tx) effects(p Push) error {
 			return err
 		}
 	}
-	if p.Tell == nil {
-		return nil
+	if p.Follow != nil {
+		if err := t.putFollower(*p.Follow); err != nil {
+			return err
+		}
 	}
-	return t.tell(p.Tell(c, u))
+	if p.Tell != nil {
+		if err := t.tell(p.Tell(c, u)); err != nil {
+			return err
+		}
+	}
+	if p.Unfollow {
+		return t.erase(u)
+	}
+	return nil
 }
 
 // pushesKept is how long a push's key is remembered. WeChat repeats a message three times within about a minute.

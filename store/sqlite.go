@@ -30,6 +30,7 @@ const (
 // fsync makes many durable. A transaction that fails is rolled back alone.
 type sqlite struct {
 	hold    *hold
+	keys    *keyring
 	now     func() time.Time
 	wake    func()
 	readers *sql.DB
@@ -62,7 +63,7 @@ const (
 	jobLeft
 )
 
-func openSQLite(ctx context.Context, path string, now func() time.Time, wake func()) (*sqlite, error) {
+func openSQLite(ctx context.Context, path string, keys *keyring, now func() time.Time, wake func()) (*sqlite, error) {
 	path, err := filepath.Abs(path)
 	if err != nil {
 		return nil, err
@@ -77,7 +78,7 @@ func openSQLite(ctx context.Context, path string, now func() time.Time, wake fun
 	if err != nil {
 		return nil, err
 	}
-	s := &sqlite{hold: h, now: now, wake: wake,
+	s := &sqlite{hold: h, keys: keys, now: now, wake: wake,
 		jobs: make(chan *job), stop: make(chan struct{}), ended: make(chan struct{})}
 	if err := s.start(ctx, path); err != nil {
 		return nil, errors.Join(err, s.closeFiles())
@@ -116,6 +117,7 @@ func (s *sqlite) start(ctx context.Context, path string) error {
 	for _, query := range []string{
 		"UPDATE outbox SET owner = '', due_at = 0 WHERE state = 0 AND owner <> ''",
 		"DELETE FROM leases",
+		"DELETE FROM nodes",
 	} {
 		if _, err := s.writers.ExecContext(ctx, query); err != nil {
 			return err
@@ -152,7 +154,7 @@ func (s *sqlite) close() error {
 }
 
 func (s *sqlite) read(ctx context.Context, snapshot bool, fn func(*tx) error) error {
-	t := &tx{ctx: ctx, on: s.reads, now: s.now()}
+	t := &tx{ctx: ctx, on: s.reads, keys: s.keys, now: s.now()}
 	if !snapshot {
 		return fn(t)
 	}
@@ -299,7 +301,7 @@ func (s *sqlite) run(j *job) (ok bool, err error) {
 		j.fail(err)
 		return false, err
 	}
-	t := &tx{ctx: ctx, on: s.stmts, now: s.now()}
+	t := &tx{ctx: ctx, on: s.stmts, keys: s.keys, now: s.now()}
 	failure := j.call(t)
 	if failure == nil {
 		failure = j.ctx.Err()

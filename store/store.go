@@ -25,6 +25,11 @@ var (
 	ErrNotFound        = errors.New("store: not found")
 	ErrOrderExists     = errors.New("store: the order number is taken by another order")
 	ErrPaymentConflict = errors.New("store: the payment does not fit its order") // kept, see Conflicts
+	ErrOrderPaid       = errors.New("store: the order is paid")
+	ErrOrderUnpaid     = errors.New("store: the order is not paid")
+	ErrRefundTooMuch   = errors.New("store: the refund is more than what is left of the payment")
+	ErrRefundExists    = errors.New("store: the refund number is taken by another refund")
+	ErrErased          = errors.New("store: this person's data was erased") // the id stays dead
 	ErrOtherBody       = errors.New("store: the idempotency key was used with another body")
 	ErrSealed          = errors.New("store: no key opens this value")
 	ErrInvalid         = errors.New("store: invalid input") // the text names the field and its rule
@@ -82,11 +87,11 @@ func Open(ctx context.Context, o Options) (*DB, error) {
 		return nil, fmt.Errorf("%w: the database's URL is missing", ErrInvalid)
 	case strings.HasPrefix(o.URL, "postgres://"), strings.HasPrefix(o.URL, "postgresql://"):
 		kind = "postgres"
-		db.engine, err = openPostgres(ctx, o.URL, db.now, db.ring)
+		db.engine, err = openPostgres(ctx, o.URL, keys, db.now, db.ring)
 	case strings.Contains(o.URL, "://"):
 		return nil, fmt.Errorf("%w: the database's URL must be a file's path or begin with postgres://", ErrInvalid)
 	default:
-		db.engine, err = openSQLite(ctx, o.URL, db.now, db.ring)
+		db.engine, err = openSQLite(ctx, o.URL, keys, db.now, db.ring)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("store: open %s: %w", kind, err)

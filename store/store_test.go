@@ -240,7 +240,7 @@ func testInputs(t *testing.T, open opener) {
 		"OpenID":               push(Push{AppID: "wx1", Key: "1", Talk: &Talk{From: "user", Type: "text"}}),
 		"OpenID sign in":       signIn(SignIn{AppID: "wx1"}),
 		"SessionKey":           signIn(SignIn{AppID: "wx1", OpenID: "secret-openid", SessionKey: strings.Repeat("x", maxText+1)}),
-		"TokenID":              db.RevokeToken(ctx, "", time.Now()),
+		"TokenID":              db.RevokeToken(ctx, "", time.Now(), false),
 		"limit":                second(db.Conflicts(ctx, -1)),
 		"limit orders":         second(db.Orders(ctx, OrderQuery{Limit: 201})),
 		"limit mail":           second(db.ReadMail(ctx, "u", 0, 1001, false)),

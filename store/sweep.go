@@ -10,11 +10,13 @@ const (
 	settledKept   = 24 * time.Hour      // a telling of the same id stays one for this long
 	ackedMailKept = 7 * 24 * time.Hour  // acknowledged letters stay for a user's other devices
 	mailKept      = 30 * 24 * time.Hour // so long a phone may be off
+	unblockedKept = 24 * time.Hour      // by then every node has heard of it
+	nodesKept     = 24 * time.Hour      // of a node that died without a word
 	sweepBatch    = 500                 // rows of one transaction, so that nobody waits long behind it
 )
 
 // Sweep deletes what has outlived its use: dead revocations, settled outbox rows, old push keys, acknowledged
-// or aged mail, broadcast keys older than a day. It works in small transactions; a repeat goes on where one ended.
+// or aged mail, broadcast keys older than a day, nodes and unblockings of yesterday. It works in small transactions; a repeat goes on where one ended.
 func (db *DB) Sweep(ctx context.Context) error {
 	now := db.now()
 	before := func(d time.Duration) int64 { return stamp(now.Add(-d)) }
@@ -30,6 +32,10 @@ func (db *DB) Sweep(ctx context.Context) error {
 			SELECT app_id, push FROM pushes WHERE at <= ? LIMIT ?)`, []any{before(pushesKept)}},
 		{"broadcasts", `DELETE FROM broadcasts WHERE id IN (
 			SELECT id FROM broadcasts WHERE at <= ? LIMIT ?)`, []any{before(broadcastsKept)}},
+		{"unblocked users", `DELETE FROM blocks WHERE user_id IN (
+			SELECT user_id FROM blocks WHERE NOT blocked AND at <= ? LIMIT ?)`, []any{before(unblockedKept)}},
+		{"nodes", `DELETE FROM nodes WHERE id IN (
+			SELECT id FROM nodes WHERE seen_at <= ? LIMIT ?)`, []any{before(nodesKept)}},
 		// stored_at and acked both grow with seq: what goes is the beginning of a mailbox, never a piece from within.
 		{"aged mail", `DELETE FROM letters WHERE (user_id, seq) IN (
 			SELECT user_id, seq FROM letters WHERE stored_at <= ? ORDER BY stored_at, user_id, seq LIMIT ?)`, []any{before(mailKept)}},

@@ -13,7 +13,10 @@ type Conversation struct {
 	UserID   string
 	LastAt   time.Time // zero: nothing was said yet
 	LastText string    // the newest line, at most 200 bytes; "[image]" and the like for what is not text
-	UnreadN  int       // lines of the user since the last one of the staff
+	UnreadN  int       // lines of the user since the last one of the staff or MarkRead
+
+	Nickname   string    // of the user, as it is now; may be empty
+	LastUserAt time.Time // when the user spoke last: WeChat's window of 48 h begins there; zero: never
 }
 
 // A Talk is one line of a conversation.
@@ -121,13 +124,29 @@ func (db *DB) AddTalk(ctx context.Context, conversation string, k Talk, tell fun
 	return nil
 }
 
-const selectConversation = "SELECT id, user_id, last_at, last_text, unread FROM conversations WHERE "
+// MarkRead tells that staff has seen a conversation: nothing in it is unread.
+func (db *DB) MarkRead(ctx context.Context, conversation string) error {
+	err := db.engine.write(ctx, func(t *tx) error {
+		n, err := t.exec("UPDATE conversations SET unread = 0 WHERE id = ?", conversation)
+		if err == nil && n == 0 {
+			err = ErrNotFound
+		}
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("conversation %.64q: mark read: %w", conversation, err)
+	}
+	return nil
+}
+
+const selectConversation = `SELECT id, user_id, last_at, last_text, unread, last_user_at,
+	COALESCE((SELECT nickname FROM users WHERE users.id = user_id), '') FROM conversations WHERE `
 
 func scanConversation(scan func(...any) error) (Conversation, error) {
 	var c Conversation
-	var last int64
-	err := scan(&c.ID, &c.UserID, &last, &c.LastText, &c.UnreadN)
-	c.LastAt = moment(last)
+	var last, lastUser int64
+	err := scan(&c.ID, &c.UserID, &last, &c.LastText, &c.UnreadN, &lastUser, &c.Nickname)
+	c.LastAt, c.LastUserAt = moment(last), moment(lastUser)
 	return c, err
 }
 
@@ -172,10 +191,13 @@ func (t *tx) addTalk(c *Conversation, k Talk) (isNew bool, err error) {
 	switch k.From {
 	case "user":
 		c.UnreadN++
+		if c.LastAt.After(c.LastUserAt) { // pushes may come in another order
+			c.LastUserAt = c.LastAt
+		}
 	case "staff":
 		c.UnreadN = 0
 	}
-	_, err = t.exec("UPDATE conversations SET last_at = ?, last_text = ?, unread = ? WHERE id = ?",
-		stamp(c.LastAt), c.LastText, c.UnreadN, c.ID)
+	_, err = t.exec("UPDATE conversations SET last_at = ?, last_text = ?, unread = ?, last_user_at = ? WHERE id = ?",
+		stamp(c.LastAt), c.LastText, c.UnreadN, stamp(c.LastUserAt), c.ID)
 	return true, err
 }

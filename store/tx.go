@@ -27,7 +27,8 @@ type tx struct {
 	ctx  context.Context
 	on   runner
 	pg   bool
-	lock string    // ends a SELECT whose row the transaction will change
+	lock string // ends a SELECT whose row the transaction will change
+	keys *keyring
 	now  time.Time // of this transaction
 	rang bool      // the outbox got work
 }

@@ -14,14 +14,15 @@ type User struct {
 	UnionID   string
 	Nickname  string
 	Avatar    string
+	Phone     string // with country code as WeChat says it; sealed at rest; empty also when no key opens it any more
 	Blocked   bool
 	CreatedAt time.Time
 	SeenAt    time.Time // of the last SignIn
 }
 
-// A SignIn is what a successful login teaches. Empty UnionID, Nickname and Avatar leave what is known.
+// A SignIn is what a successful login teaches. Empty UnionID, Nickname, Avatar and Phone leave what is known.
 type SignIn struct {
-	AppID, OpenID, UnionID, SessionKey, Nickname, Avatar string
+	AppID, OpenID, UnionID, SessionKey, Nickname, Avatar, Phone string
 }
 
 // SignIn finds or makes the user of (AppID, OpenID) and keeps the newest session_key, sealed. An empty SessionKey
@@ -34,6 +35,7 @@ func (db *DB) SignIn(ctx context.Context, s SignIn) (User, error) {
 	in.text("SessionKey", s.SessionKey, 0, maxText)
 	in.text("Nickname", s.Nickname, 0, maxText)
 	in.text("Avatar", s.Avatar, 0, maxText)
+	in.text("Phone", s.Phone, 0, maxName)
 	if in.err != nil {
 		return User{}, fmt.Errorf("sign in: %w", in.err)
 	}
@@ -47,10 +49,19 @@ func (db *DB) SignIn(ctx context.Context, s SignIn) (User, error) {
 		u.Avatar = first(s.Avatar, u.Avatar)
 		u.SeenAt = moment(stamp(t.now))
 		if _, err = t.exec("UPDATE users SET union_id = ?, nickname = ?, avatar = ?, seen_at = ? WHERE id = ?",
-			u.UnionID, u.Nickname, u.Avatar, stamp(u.SeenAt), u.ID); err != nil || s.SessionKey == "" {
+			u.UnionID, u.Nickname, u.Avatar, stamp(u.SeenAt), u.ID); err != nil {
 			return err
 		}
-		sealed, kid := db.keys.seal(sessionKeyRow(u.ID), s.SessionKey)
+		if s.Phone != "" {
+			u.Phone = s.Phone
+			if err := t.setPhone(u.ID, s.Phone); err != nil {
+				return err
+			}
+		}
+		if s.SessionKey == "" {
+			return nil
+		}
+		sealed, kid := t.keys.seal(sessionKeyRow(u.ID), s.SessionKey)
 		_, err = t.exec("UPDATE users SET session_key = ?, session_key_kid = ? WHERE id = ?", sealed, kid, u.ID)
 		return err
 	})
@@ -67,8 +78,65 @@ func first(a, b string) string {
 	return b
 }
 
-// sessionKeyRow names the place that a sealed session_key belongs to.
+// sessionKeyRow names the place that a sealed session_key belongs to; phoneRow that of a phone number.
 func sessionKeyRow(userID string) string { return "users/" + userID + "/session_key" }
+func phoneRow(userID string) string      { return "users/" + userID + "/phone" }
+
+// UpdateProfile sets what a person says about themselves; nil leaves it, "" clears it. An unknown user: ErrNotFound.
+func (db *DB) UpdateProfile(ctx context.Context, userID string, nickname, avatar *string) (u User, err error) {
+	var in inputs
+	for field, value := range map[string]*string{"Nickname": nickname, "Avatar": avatar} {
+		if value != nil {
+			in.text(field, *value, 0, maxText)
+		}
+	}
+	if in.err != nil {
+		return User{}, fmt.Errorf("update profile: %w", in.err)
+	}
+	err = db.engine.write(ctx, func(t *tx) error {
+		if u, err = t.user("id = ?"+t.lock, userID); err != nil {
+			return err
+		}
+		if nickname != nil {
+			u.Nickname = *nickname
+		}
+		if avatar != nil {
+			u.Avatar = *avatar
+		}
+		_, err := t.exec("UPDATE users SET nickname = ?, avatar = ? WHERE id = ?", u.Nickname, u.Avatar, u.ID)
+		return err
+	})
+	if err != nil {
+		return User{}, fmt.Errorf("user %.64q: update profile: %w", userID, err)
+	}
+	return u, nil
+}
+
+// SetPhone keeps a user's phone number, sealed; "" forgets it. An unknown user: ErrNotFound.
+func (db *DB) SetPhone(ctx context.Context, userID, phone string) error {
+	var in inputs
+	in.text("Phone", phone, 0, maxName)
+	if in.err != nil {
+		return fmt.Errorf("set phone: %w", in.err)
+	}
+	if err := db.engine.write(ctx, func(t *tx) error { return t.setPhone(userID, phone) }); err != nil {
+		return fmt.Errorf("user %.64q: set phone: %w", userID, err)
+	}
+	return nil
+}
+
+func (t *tx) setPhone(userID, phone string) error {
+	var sealed []byte
+	var kid string
+	if phone != "" {
+		sealed, kid = t.keys.seal(phoneRow(userID), phone)
+	}
+	n, err := t.exec("UPDATE users SET phone = ?, phone_kid = ? WHERE id = ?", sealed, kid, userID)
+	if err == nil && n == 0 {
+		err = ErrNotFound
+	}
+	return err
+}
 
 // User finds a user by id.
 func (db *DB) User(ctx context.Context, id string) (u User, err error) {
@@ -114,12 +182,31 @@ func (db *DB) SessionKey(ctx context.Context, userID string) (string, error) {
 	return secret, nil
 }
 
-func (t *tx) user(where string, args ...any) (User, error) {
+const selectUser = `SELECT id, app_id, open_id, union_id, nickname, avatar, blocked, created_at, seen_at, phone, phone_kid
+	FROM users WHERE `
+
+func (t *tx) scanUser(scan func(...any) error) (User, error) {
 	var u User
 	var created, seen int64
-	err := t.row([]any{&u.ID, &u.AppID, &u.OpenID, &u.UnionID, &u.Nickname, &u.Avatar, &u.Blocked, &created, &seen},
-		`SELECT id, app_id, open_id, union_id, nickname, avatar, blocked, created_at, seen_at FROM users WHERE `+where, args...)
+	var phone []byte
+	var kid string
+	err := scan(&u.ID, &u.AppID, &u.OpenID, &u.UnionID, &u.Nickname, &u.Avatar, &u.Blocked, &created, &seen, &phone, &kid)
 	u.CreatedAt, u.SeenAt = moment(created), moment(seen)
+	if len(phone) > 0 {
+		u.Phone, _ = t.keys.open(phoneRow(u.ID), phone, kid) // a lost key locks nobody out
+	}
+	return u, err
+}
+
+func (t *tx) user(where string, args ...any) (u User, err error) {
+	err = ErrNotFound
+	queryErr := t.rows(func(scan func(...any) error) error {
+		u, err = t.scanUser(scan)
+		return err
+	}, selectUser+where, args...)
+	if queryErr != nil {
+		err = queryErr
+	}
 	return u, err
 }
 
@@ -155,21 +242,26 @@ func (t *tx) someUser(id, appID, openID string) (User, error) {
 // A Revocation makes one token (jti) dead until it would have expired anyway.
 type Revocation struct {
 	TokenID   string
+	Keep      bool // its sockets stay: the token was exchanged for a new one
 	ExpiresAt time.Time
 	At        time.Time
 }
 
-// RevokeToken makes a token dead. A repeat keeps the first At and the later ExpiresAt.
-func (db *DB) RevokeToken(ctx context.Context, tokenID string, expiresAt time.Time) error {
+// RevokeToken makes a token dead; keep: its sockets stay. A repeat keeps the first At and the later ExpiresAt; one that
+// takes Keep away counts from now, one that brings it changes nothing.
+func (db *DB) RevokeToken(ctx context.Context, tokenID string, expiresAt time.Time, keep bool) error {
 	var in inputs
 	in.text("TokenID", tokenID, 1, maxText) // anybody with a signing key chooses a jti, in a token of at most 4 KiB
 	if in.err != nil {
 		return fmt.Errorf("revoke token: %w", in.err)
 	}
 	err := db.engine.write(ctx, func(t *tx) error {
-		_, err := t.exec(`INSERT INTO revocations (token_id, expires_at, at) VALUES (?, ?, ?)
-			ON CONFLICT (token_id) DO UPDATE SET expires_at = excluded.expires_at
-			WHERE revocations.expires_at < excluded.expires_at`, tokenID, stamp(expiresAt), stamp(t.now))
+		_, err := t.exec(`INSERT INTO revocations (token_id, expires_at, keep, at) VALUES (?, ?, ?, ?)
+			ON CONFLICT (token_id) DO UPDATE SET keep = revocations.keep AND excluded.keep,
+				expires_at = CASE WHEN revocations.expires_at < excluded.expires_at THEN excluded.expires_at ELSE revocations.expires_at END,
+				at = CASE WHEN revocations.keep AND NOT excluded.keep THEN excluded.at ELSE revocations.at END
+			WHERE revocations.expires_at < excluded.expires_at OR revocations.keep AND NOT excluded.keep`,
+			tokenID, stamp(expiresAt), keep, stamp(t.now))
 		return err
 	})
 	if err != nil {
@@ -186,11 +278,11 @@ func (db *DB) Revocations(ctx context.Context, since time.Time) ([]Revocation, e
 		return t.rows(func(scan func(...any) error) error {
 			var r Revocation
 			var expires, at int64
-			err := scan(&r.TokenID, &expires, &at)
+			err := scan(&r.TokenID, &r.Keep, &expires, &at)
 			r.ExpiresAt, r.At = moment(expires), moment(at)
 			all = append(all, r)
 			return err
-		}, "SELECT token_id, expires_at, at FROM revocations WHERE at >= ? AND expires_at > ? ORDER BY at, token_id",
+		}, "SELECT token_id, keep, expires_at, at FROM revocations WHERE at >= ? AND expires_at > ? ORDER BY at, token_id",
 			stamp(since), stamp(t.now))
 	})
 	if err != nil {

@@ -88,10 +88,10 @@ func testRevocations(t *testing.T, open opener) {
 	db, ctx := open(t, c), t.Context()
 	start := c.now()
 	for i := range 3 {
-		check(t, db.RevokeToken(ctx, fmt.Sprint("jti-", i), start.Add(time.Duration(i+1)*time.Hour)))
+		check(t, db.RevokeToken(ctx, fmt.Sprint("jti-", i), start.Add(time.Duration(i+1)*time.Hour), false))
 		c.move(time.Minute)
 	}
-	check(t, db.RevokeToken(ctx, "jti-1", start.Add(time.Minute))) // earlier: without effect
+	check(t, db.RevokeToken(ctx, "jti-1", start.Add(time.Minute), false)) // earlier: without effect
 	ids := func(since time.Time) string {
 		s := ""
 		for _, r := range must(db.Revocations(ctx, since))(t) {
