@@ -233,7 +233,7 @@ func (r *Receiver) Answer(m *PushMessage, reply []byte) (body []byte, contentTyp
 	if len(reply) == 0 || string(reply) == "success" {
 		return reply, "text/plain; charset=utf-8", nil
 	}
-	contentType = "application/xml; charset=utf-8"
+	contentType = xmlType
 	if m.format == formatJSON {
 		contentType = "application/json; charset=utf-8"
 	}

@@ -79,11 +79,14 @@ func jsonValue(d *json.Decoder, depth int) (any, error) {
 	return m, nil
 }
 
-// parseXML reads one <xml> element strictly into the same shape as parseJSON gives: elements with
+// parseXML is parseXMLRoot for the root that pushes and notifies have.
+func parseXML(b []byte) (map[string]any, error) { return parseXMLRoot(b, "xml") }
+
+// parseXMLRoot reads one element of that name strictly into the same shape as parseJSON gives: elements with
 // elements in them are maps, others strings, and repeated ones below the root are lists. Document types,
 // entities beyond XML's own five, comments, processing instructions and namespaces are refused.
 // Error: ErrMalformed.
-func parseXML(b []byte) (map[string]any, error) {
+func parseXMLRoot(b []byte, name string) (map[string]any, error) {
 	if !utf8.Valid(b) {
 		return nil, refuse(ErrMalformed, "not valid UTF-8")
 	}
@@ -108,8 +111,8 @@ func parseXML(b []byte) (map[string]any, error) {
 				return nil, refuse(ErrMalformed, "an XML instruction")
 			}
 		case xml.StartElement:
-			if root != nil || t.Name.Local != "xml" || t.Name.Space != "" {
-				return nil, refuse(ErrMalformed, "not one <xml> root")
+			if root != nil || t.Name.Local != name || t.Name.Space != "" {
+				return nil, refuse(ErrMalformed, "not one <"+name+"> root")
 			}
 			v, err := xmlElement(d, 1, &left)
 			if err != nil {
