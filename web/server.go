@@ -113,11 +113,7 @@ func (s *Server) routes() http.Handler {
 		r.Use(always200)
 	}
 	if len(s.o.TrustedProxies) > 0 {
-		var networks []string
-		for _, p := range s.o.TrustedProxies {
-			networks = append(networks, p.String())
-		}
-		r.Use(s.fromTrustedProxy(middleware.ClientIPFromXFF(networks...)))
+		r.Use(s.fromTrustedProxy)
 	}
 	r.Use(s.observe, middleware.GetHead)
 	r.NotFound(func(w http.ResponseWriter, r *http.Request) {
@@ -166,21 +162,14 @@ func (s *Server) routes() http.Handler {
 	return r
 }
 
-// fromTrustedProxy lets X-Forwarded-For be read only where the peer is one of ours.
-func (s *Server) fromTrustedProxy(forwarded func(http.Handler) http.Handler) func(http.Handler) http.Handler {
-	return func(next http.Handler) http.Handler {
-		read := forwarded(next)
-		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			p, err := netip.ParseAddrPort(r.RemoteAddr)
-			for _, network := range s.o.TrustedProxies {
-				if err == nil && network.Contains(p.Addr().Unmap()) {
-					read.ServeHTTP(w, r)
-					return
-				}
-			}
-			next.ServeHTTP(w, r)
-		})
+// fromTrustedProxy finds the client's address in X-Forwarded-For: from right to left, as long as those who wrote it
+// down, the peer first, are ours.
+func (s *Server) fromTrustedProxy(next http.Handler) http.Handler {
+	var networks []string
+	for _, p := range s.o.TrustedProxies {
+		networks = append(networks, p.String())
 	}
+	return middleware.ClientIPFromXFF(networks...)(next)
 }
 
 // Handler serves every route.

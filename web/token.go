@@ -146,17 +146,16 @@ func (t *Tokens) Check(_ context.Context, token string) (hub.Session, error) {
 		}
 		return secret, nil
 	})
+	expired := onlyExpired(err)
 	switch {
-	case errors.Is(err, jwt.ErrTokenExpired) && !errors.Is(err, jwt.ErrTokenSignatureInvalid):
-		return hub.Session{}, errTokenExpired
-	case err != nil || c.IssuedAt == nil || c.ExpiresAt == nil || !unambiguous(token):
+	case err != nil && !expired || c.IssuedAt == nil || c.ExpiresAt == nil || !unambiguous(token):
 		return hub.Session{}, errBadToken
 	}
 	s, err := c.session(c.Subject, c.ID, c.ExpiresAt.Time)
 	if err != nil {
 		return hub.Session{}, errBadToken
 	}
-	if !time.Now().Before(s.ExpiresAt) {
+	if expired || !time.Now().Before(s.ExpiresAt) {
 		return hub.Session{}, errTokenExpired
 	}
 	if t.dead(s.ID) {
@@ -171,6 +170,22 @@ func (t *Tokens) dead(session string) bool {
 	defer t.mu.RUnlock()
 	_, dead := t.revoked[session]
 	return dead
+}
+
+// onlyExpired: what else is wrong with a token outweighs its age.
+func onlyExpired(err error) bool {
+	if !errors.Is(err, jwt.ErrTokenExpired) {
+		return false
+	}
+	for _, worse := range []error{
+		jwt.ErrTokenMalformed, jwt.ErrTokenUnverifiable, jwt.ErrTokenSignatureInvalid, jwt.ErrTokenRequiredClaimMissing,
+		jwt.ErrTokenInvalidAudience, jwt.ErrTokenInvalidIssuer, jwt.ErrTokenUsedBeforeIssued, jwt.ErrTokenNotValidYet,
+	} {
+		if errors.Is(err, worse) {
+			return false
+		}
+	}
+	return true
 }
 
 // unambiguous tells whether every reader finds the same claims in a signed token: encoding/json takes "SUB" for "sub",
