@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// Fault spoils the next calls of the platform side. What is combined happens together: a slow one
-// may also be lost.
+// Fault spoils the next calls of the platform side, or the next notifies. What is combined happens
+// together: a slow one may also be lost.
 type Fault struct {
 	Path         string `json:"path,omitempty"`         // exact; empty = every platform call
 	Times        int    `json:"times,omitempty"`        // calls that it spoils; 0 = 1, at most 1,000,000
@@ -19,9 +19,18 @@ type Fault struct {
 	Errcode      int    `json:"errcode,omitempty"`      // this errcode instead of an answer (-1, 40226, 45011, …)
 	Lost         bool   `json:"lost,omitempty"`         // the call is done, then the connection is cut
 	Sign         string `json:"sign,omitempty"`         // v3 answers: "probe", "wrong", "stale" or "none"
+	MuteNotify   bool   `json:"muteNotify,omitempty"`   // the next notify of a payment or refund never comes
+	Reorder      bool   `json:"reorder,omitempty"`      // the next notify waits until another one was sent, at most 30 s
+	Delay        int    `json:"delay,omitempty"`        // ms that the next notify waits, at most 3,600,000; real time
+	OutTradeNo   string `json:"outTradeNo,omitempty"`   // the notifies of this order only
 	TokenInvalid bool   `json:"tokenInvalid,omitempty"` // at once: the access token dies (40001)
 	TokenExpired bool   `json:"tokenExpired,omitempty"` // at once: the access token's time is over (42001)
 }
+
+// maxReorder is how long a notify waits for another one to overtake it.
+const maxReorder = 30 * time.Second
+
+func (f *Fault) ofNotify() bool { return f.MuteNotify || f.Reorder || f.Delay > 0 }
 
 func (f *Fault) spoils() bool {
 	return f.Slow > 0 || f.Status > 0 || f.HTML || f.Errcode != 0 || f.Lost || f.Sign != ""
@@ -42,8 +51,14 @@ func (s *Sim) setFault(r *http.Request) (any, error) {
 		return nil, badRequest("status is 200 to 599")
 	case !slices.Contains([]string{"", "probe", "wrong", "stale", "none"}, f.Sign):
 		return nil, badRequest("sign is probe, wrong, stale or none")
-	case !f.spoils() && !f.TokenInvalid && !f.TokenExpired:
-		return nil, badRequest("name a fault: slow, status, html, errcode, lost, sign, tokenInvalid or tokenExpired")
+	case f.Delay < 0 || f.Delay > 3_600_000:
+		return nil, badRequest("delay is 0 to 3600000 milliseconds")
+	case f.ofNotify() && (f.spoils() || f.Path != ""):
+		return nil, badRequest("muteNotify, reorder and delay are of notifies; spoil calls by a fault of their own")
+	case f.OutTradeNo != "" && !f.ofNotify():
+		return nil, badRequest("outTradeNo goes with muteNotify, reorder or delay")
+	case !f.spoils() && !f.ofNotify() && !f.TokenInvalid && !f.TokenExpired:
+		return nil, badRequest("name a fault: slow, status, html, errcode, lost, sign, tokenInvalid, tokenExpired, muteNotify, reorder or delay")
 	}
 	if f.Times == 0 {
 		f.Times = 1
@@ -58,7 +73,7 @@ func (s *Sim) setFault(r *http.Request) (any, error) {
 		s.token.expire(now)
 	}
 	f.TokenInvalid, f.TokenExpired = false, false
-	if f.spoils() {
+	if f.spoils() || f.ofNotify() {
 		if len(s.faults) >= keep {
 			return nil, &controlError{429, "too_many_faults", "DELETE /sim/fault clears them"}
 		}
@@ -80,17 +95,72 @@ func (s *Sim) takeFault(path string) *Fault {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for i, f := range s.faults {
-		if f.Path != "" && f.Path != path {
+		if f.ofNotify() || f.Path != "" && f.Path != path {
 			continue
 		}
-		f.Times--
-		if f.Times == 0 {
-			s.faults = slices.Delete(s.faults, i, i+1)
-		}
-		taken := *f
-		return &taken
+		return s.useFault(i)
 	}
 	return nil
+}
+
+// useFault uses up one count of a fault. Needs s.mu.
+func (s *Sim) useFault(i int) *Fault {
+	f := s.faults[i]
+	f.Times--
+	if f.Times == 0 {
+		s.faults = slices.Delete(s.faults, i, i+1)
+	}
+	taken := *f
+	return &taken
+}
+
+// holdBack applies the faults of notifies before the first try. It reports whether the notify is to be sent.
+func (s *Sim) holdBack(ctx context.Context, n notice) bool {
+	s.mu.Lock()
+	var f *Fault
+	for i, waiting := range s.faults {
+		if waiting.ofNotify() && (waiting.OutTradeNo == "" || waiting.OutTradeNo == n.outTradeNo) {
+			f = s.useFault(i)
+			break
+		}
+	}
+	var overtaken chan struct{}
+	if f != nil && f.Reorder {
+		overtaken = make(chan struct{})
+		s.held = append(s.held, overtaken)
+	}
+	s.mu.Unlock()
+	switch {
+	case f == nil:
+		return true
+	case f.MuteNotify:
+		s.settle(n, "muted")
+		return false
+	}
+	if f.Delay > 0 && !wait(ctx, time.Duration(f.Delay)*time.Millisecond) {
+		return false
+	}
+	if overtaken != nil {
+		limit := time.NewTimer(s.scaled(maxReorder))
+		defer limit.Stop()
+		select {
+		case <-overtaken:
+		case <-limit.C:
+		case <-ctx.Done():
+			return false
+		}
+	}
+	return true
+}
+
+// letGo wakes the notifies that wait to be overtaken.
+func (s *Sim) letGo() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, overtaken := range s.held {
+		close(overtaken)
+	}
+	s.held = nil
 }
 
 // applyFault waits and answers as the fault says. It reports whether the call still has to be done.

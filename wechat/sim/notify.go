@@ -9,10 +9,12 @@ import (
 	"time"
 )
 
-// Notify is one try of a payment notify and what became of it.
+// Notify is one try of a payment or refund notify and what became of it.
 type Notify struct {
-	At            int64  `json:"at"` // ms
+	At            int64  `json:"at"`   // ms
+	Kind          string `json:"kind"` // pay or refund
 	OutTradeNo    string `json:"outTradeNo"`
+	OutRefundNo   string `json:"outRefundNo,omitempty"`
 	TransactionID string `json:"transactionId"`
 	Forge         string `json:"forge,omitempty"` // what was wrong with it on purpose
 	Try           int    `json:"try"`             // from 1
@@ -48,6 +50,8 @@ type transaction struct {
 	Promotion      []any             `json:"promotion_detail"`
 
 	notifyURL string
+	signType  string // of the order
+	v2End     string // time of payment as Pay v2 writes it
 }
 
 type transactionPayer struct {
@@ -61,14 +65,14 @@ type transactionAmount struct {
 	PayerCurrency string `json:"payer_currency"`
 }
 
-// transactionOf renders a paid order. Needs s.mu.
+// transactionOf renders an order, as paid. Needs s.mu.
 func (s *Sim) transactionOf(o *order) transaction {
 	t := transaction{
 		MchID: s.opts.MchID, AppID: s.opts.AppID, OutTradeNo: o.outTradeNo, TransactionID: o.transactionID,
-		TradeType: "JSAPI", TradeState: "SUCCESS", TradeStateDesc: "支付成功", BankType: "OTHERS", Attach: o.attach,
+		TradeType: "JSAPI", TradeState: statePaid, TradeStateDesc: stateWords[statePaid], BankType: "OTHERS", Attach: o.attach,
 		SuccessTime: beijing(o.paidAt).Format(time.RFC3339), Payer: transactionPayer{o.openid},
 		Amount:    transactionAmount{o.total, o.total, "CNY", "CNY"},
-		Promotion: []any{}, notifyURL: o.notifyURL,
+		Promotion: []any{}, notifyURL: o.notifyURL, signType: o.signType, v2End: beijing(o.paidAt).Format(v2Time),
 	}
 	if s.opts.NotifyURL != "" {
 		t.notifyURL = s.opts.NotifyURL
@@ -93,13 +97,73 @@ func (f notifyForm) label() string {
 	return f.forge
 }
 
-// sealNotify builds the body of a notify; retries and repeats send the same bytes.
-func (s *Sim) sealNotify(t transaction) ([]byte, error) {
-	const associated = "transaction"
-	nonce := random(letters, 12)
-	sealed, err := sealResource(s.opts.APIv3Key, nonce, associated, toJSON(t))
+// notice is one thing to tell the merchant, in the form of the API by which it came about. Retries
+// and repeats send the same bytes.
+type notice struct {
+	kind          string // pay or refund
+	outTradeNo    string
+	outRefundNo   string
+	transactionID string
+	url           string
+	v2            bool
+	body          []byte
+}
+
+// payNotice tells of a payment. In a v2 notice the form is already worked in.
+func (s *Sim) payNotice(t transaction, form notifyForm) (notice, error) {
+	n := notice{kind: "pay", outTradeNo: t.OutTradeNo, transactionID: t.TransactionID, url: t.notifyURL}
+	if t.signType == signMD5 || t.signType == signHMAC {
+		n.v2, n.body = true, s.notifyV2(t, form)
+		return n, nil
+	}
+	var err error
+	n.body, err = s.sealNotice("transaction", "TRANSACTION.SUCCESS", "支付成功", toJSON(t))
 	if err != nil {
-		return nil, fmt.Errorf("notify of %s: %w", t.OutTradeNo, err)
+		return n, fmt.Errorf("notify of %s: %w", t.OutTradeNo, err)
+	}
+	return n, nil
+}
+
+// refundNotice tells of the end of a refund.
+func (s *Sim) refundNotice(v refundView, form notifyForm) (notice, error) {
+	n := notice{kind: "refund", outTradeNo: v.OutTradeNo, outRefundNo: v.OutRefundNo, transactionID: v.TransactionID, url: v.notifyURL}
+	if v.v2 {
+		n.v2, n.body = true, s.refundNotifyV2(v, form)
+		return n, nil
+	}
+	type amount struct {
+		Total       int64 `json:"total"`
+		Refund      int64 `json:"refund"`
+		PayerTotal  int64 `json:"payer_total"`
+		PayerRefund int64 `json:"payer_refund"`
+	}
+	plain := toJSON(struct {
+		MchID         string `json:"mchid"`
+		TransactionID string `json:"transaction_id"`
+		OutTradeNo    string `json:"out_trade_no"`
+		RefundID      string `json:"refund_id"`
+		OutRefundNo   string `json:"out_refund_no"`
+		Status        string `json:"refund_status"`
+		SuccessTime   string `json:"success_time,omitempty"`
+		Account       string `json:"user_received_account"`
+		Amount        amount `json:"amount"`
+	}{v.mchID, v.TransactionID, v.OutTradeNo, v.RefundID, v.OutRefundNo, v.Status, v.SuccessTime, v.Account,
+		amount{v.Amount.Total, v.Amount.Refund, v.Amount.PayerTotal, v.Amount.PayerRefund}})
+	summary := map[string]string{refundSuccess: "退款成功", refundAbnormal: "退款异常", refundClosed: "退款关闭"}[v.Status]
+	var err error
+	n.body, err = s.sealNotice("refund", "REFUND."+v.Status, summary, plain)
+	if err != nil {
+		return n, fmt.Errorf("notify of %s: %w", v.OutRefundNo, err)
+	}
+	return n, nil
+}
+
+// sealNotice builds the body of a v3 notify; what is also its associated data.
+func (s *Sim) sealNotice(what, event, summary string, plain []byte) ([]byte, error) {
+	nonce := random(letters, 12)
+	sealed, err := sealResource(s.opts.APIv3Key, nonce, what, plain)
+	if err != nil {
+		return nil, err
 	}
 	type resource struct {
 		OriginalType   string `json:"original_type"`
@@ -115,8 +179,8 @@ func (s *Sim) sealNotify(t transaction) ([]byte, error) {
 		EventType    string   `json:"event_type"`
 		Summary      string   `json:"summary"`
 		Resource     resource `json:"resource"`
-	}{notifyID(), beijing(s.opts.Now()).Format(time.RFC3339), "encrypt-resource", "TRANSACTION.SUCCESS", "支付成功",
-		resource{"transaction", "AEAD_AES_256_GCM", sealed, associated, nonce}}), nil
+	}{notifyID(), beijing(s.opts.Now()).Format(time.RFC3339), "encrypt-resource", event, summary,
+		resource{what, "AEAD_AES_256_GCM", sealed, what, nonce}}), nil
 }
 
 // notifyID is a UUID of version 5's looks, as the platform's are.
@@ -127,24 +191,43 @@ func notifyID() string {
 	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
 }
 
-// notifyOnce signs a body afresh, sends it and writes down the answer.
-func (s *Sim) notifyOnce(ctx context.Context, t transaction, body []byte, form notifyForm, try int) (Answer, bool) {
-	header := http.Header{"Content-Type": {"application/json"}, "Accept": {"*/*"}, "User-Agent": {"Mozilla/4.0"}}
-	entry := Notify{OutTradeNo: t.OutTradeNo, TransactionID: t.TransactionID, Forge: form.label(), Try: try}
+// notifyOnce signs a notice afresh, sends it and writes down the answer.
+func (s *Sim) notifyOnce(ctx context.Context, n notice, form notifyForm, try int) (Answer, bool) {
+	entry := Notify{Kind: n.kind, OutTradeNo: n.outTradeNo, OutRefundNo: n.outRefundNo, TransactionID: n.transactionID, Forge: form.label(), Try: try}
 	var got Answer
-	if err := s.signHeader(header, body, s.opts.Now().Add(form.skew)); err != nil {
+	var raw []byte
+	header := http.Header{"Content-Type": {"application/json"}, "Accept": {"*/*"}, "User-Agent": {"Mozilla/4.0"}}
+	body := n.body
+	if n.v2 {
+		header.Set("Content-Type", "text/xml")
+		got, raw = s.post(ctx, n.url, header, body)
+	} else if err := s.signHeader(header, body, s.opts.Now().Add(form.skew)); err != nil {
 		got.Error = err.Error()
 	} else {
 		spoilNotify(header, &body, form)
-		got, _ = s.post(ctx, t.notifyURL, header, body)
+		got, _ = s.post(ctx, n.url, header, body)
 	}
-	done := got.Status == http.StatusOK || got.Status == http.StatusNoContent
-	entry.At, entry.Status, entry.Answer, entry.Why, entry.Ms, entry.Done =
-		s.opts.Now().UnixMilli(), got.Status, clip(got.Body, 512), got.Error, got.Ms, done
+	done := n.taken(got, raw)
+	if got.Status == http.StatusOK && !done && got.Error == "" {
+		entry.Why = "the answer is not <xml> with return_code SUCCESS"
+	}
+	entry.At, entry.Status, entry.Answer, entry.Ms, entry.Done = s.opts.Now().UnixMilli(), got.Status, clip(got.Body, 512), got.Ms, done
+	if got.Error != "" {
+		entry.Why = got.Error
+	}
 	s.mu.Lock()
 	s.notifies.add(entry)
 	s.mu.Unlock()
 	return got, done
+}
+
+// taken judges an answer: API v3 looks at the status alone, Pay v2 wants return_code SUCCESS in XML.
+func (n notice) taken(got Answer, raw []byte) bool {
+	if !n.v2 {
+		return got.Status == http.StatusOK || got.Status == http.StatusNoContent
+	}
+	f, err := parseV2(raw)
+	return got.Status == http.StatusOK && err == nil && f["return_code"] == "SUCCESS"
 }
 
 func spoilNotify(h http.Header, body *[]byte, form notifyForm) {
@@ -164,8 +247,8 @@ func spoilNotify(h http.Header, body *[]byte, form notifyForm) {
 
 // notifyPaid starts the retry ladder of a payment. Close ends it.
 func (s *Sim) notifyPaid(t transaction) {
-	body, err := s.sealNotify(t)
-	if err == nil && !s.start(func(ctx context.Context) { s.climb(ctx, t, body) }) {
+	n, err := s.payNotice(t, notifyForm{})
+	if err == nil && !s.start(func(ctx context.Context) { s.climb(ctx, n) }) {
 		err = errors.New("closed, or too many notifies are waiting")
 	}
 	if err != nil {
@@ -173,25 +256,45 @@ func (s *Sim) notifyPaid(t transaction) {
 	}
 }
 
-// climb sends a notify until it is taken or the ladder ends.
-func (s *Sim) climb(ctx context.Context, t transaction, body []byte) {
-	for try := 1; ; try++ {
-		_, done := s.notifyOnce(ctx, t, body, notifyForm{}, try)
+// climb sends a notice until it is taken, the order is muted or the ladder ends.
+func (s *Sim) climb(ctx context.Context, n notice) {
+	if !s.holdBack(ctx, n) {
+		return
+	}
+	for try := 1; !s.silent(n); try++ {
+		_, done := s.notifyOnce(ctx, n, notifyForm{}, try)
+		s.letGo()
 		if done || try > len(ladder) {
-			s.settle(t.OutTradeNo, done)
+			s.settle(n, map[bool]string{true: "taken", false: "given up"}[done])
 			return
 		}
-		if !wait(ctx, time.Duration(float64(ladder[try-1])/s.opts.TimeScale)) {
+		if !wait(ctx, s.scaled(ladder[try-1])) {
 			return
 		}
 	}
+	s.settle(n, "muted")
+}
+
+// scaled is a time of the platform in the time of this simulator.
+func (s *Sim) scaled(d time.Duration) time.Duration {
+	return time.Duration(float64(d) / s.opts.TimeScale)
+}
+
+// silent reports whether the notifies of an order were muted.
+func (s *Sim) silent(n notice) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	o := s.orders[n.outTradeNo]
+	return o != nil && o.muted
 }
 
 // settle writes down what the ladder came to.
-func (s *Sim) settle(outTradeNo string, done bool) {
+func (s *Sim) settle(n notice, came string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if o := s.orders[outTradeNo]; o != nil {
-		o.notified = map[bool]string{true: "taken", false: "given up"}[done]
+	if r := s.refunds[n.outRefundNo]; n.kind == "refund" && r != nil {
+		r.notified = came
+	} else if o := s.orders[n.outTradeNo]; n.kind == "pay" && o != nil {
+		o.notified = came
 	}
 }

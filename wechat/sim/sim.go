@@ -61,12 +61,15 @@ type Sim struct {
 	codes    map[string]*loginCode
 	codeLine []*loginCode // the same, oldest first
 	token    tokens
-	orders   map[string]*order // by out_trade_no
-	prepays  map[string]*order // by prepay_id, also former ones of the same order
-	line     []*order          // by age
+	orders   map[string]*order  // by out_trade_no
+	prepays  map[string]*order  // by prepay_id, also former ones of the same order
+	paid     map[string]*order  // by transaction_id
+	refunds  map[string]*refund // by out_refund_no
+	line     []*order           // by age
 	nonces   map[string]time.Time
 	lastID   int64 // MsgId and the serial of transactions: always grows
 	faults   []*Fault
+	held     []chan struct{} // notifies that wait to be overtaken
 	calls    recent[Call]
 	sent     recent[SentMessage]
 	pushes   recent[Push]
@@ -96,6 +99,8 @@ func New(opts Options) (*Sim, error) {
 		codes:   map[string]*loginCode{},
 		orders:  map[string]*order{},
 		prepays: map[string]*order{},
+		paid:    map[string]*order{},
+		refunds: map[string]*refund{},
 		nonces:  map[string]time.Time{},
 	}
 	var err error

@@ -14,16 +14,18 @@ import (
 
 // Trigger asks for one platform event, honest or not.
 type Trigger struct {
-	Event    string `json:"event"` // pay, message or check
+	Event    string `json:"event"` // pay, refund, muteNotify, message or check
 	URL      string `json:"url"`   // instead of the order's notify_url or the push address
 	Times    int    `json:"times"` // 1 (and 0) to 1000 copies
 	Parallel bool   `json:"parallel"`
 	Forge    string `json:"forge"` // pay: signature, serial, body, no-sign; message: signature, body
 	Skew     string `json:"skew"`  // added to the signed timestamp, such as -10m
 
-	OutTradeNo    string `json:"outTradeNo"` // pay: else the newest unpaid order
-	Amount        int64  `json:"amount"`     // pay: another amount in fen
-	AppID         string `json:"appid"`      // pay: another appid, mchid, currency, transaction
+	OutTradeNo    string `json:"outTradeNo"`  // pay: else the newest unpaid order; refund: else the newest refund; muteNotify: else the newest order
+	OutRefundNo   string `json:"outRefundNo"` // refund: this one
+	Status        string `json:"status"`      // refund: SUCCESS, CLOSED or ABNORMAL from now on
+	Amount        int64  `json:"amount"`      // pay: another amount in fen
+	AppID         string `json:"appid"`       // pay: another appid, mchid, currency, transaction
 	MchID         string `json:"mchid"`
 	Currency      string `json:"currency"`
 	TransactionID string `json:"transactionId"`
@@ -41,6 +43,7 @@ type Trigger struct {
 type TriggerResult struct {
 	Event         string   `json:"event"`
 	OutTradeNo    string   `json:"outTradeNo,omitempty"`
+	OutRefundNo   string   `json:"outRefundNo,omitempty"`
 	TransactionID string   `json:"transactionId,omitempty"`
 	MsgID         string   `json:"msgId,omitempty"`
 	Answers       []Answer `json:"answers"`
@@ -77,12 +80,16 @@ func (s *Sim) trigger(r *http.Request) (any, error) {
 	switch t.Event {
 	case "pay":
 		return s.triggerPay(ctx, t, skew)
+	case "refund":
+		return s.triggerRefund(ctx, t, skew)
+	case "muteNotify":
+		return s.triggerMute(t)
 	case "message":
 		return s.triggerMessage(ctx, t, skew)
 	case "check":
 		return s.triggerCheck(ctx, t)
 	}
-	return nil, &controlError{400, "unknown_event", "event is pay, message or check"}
+	return nil, &controlError{400, "unknown_event", "event is pay, refund, muteNotify, message or check"}
 }
 
 // each calls send for every copy, one after the other or at once.
@@ -108,41 +115,61 @@ func (t Trigger) each(send func(try int) Answer) []Answer {
 }
 
 func (s *Sim) triggerPay(ctx context.Context, t Trigger, skew time.Duration) (any, error) {
-	if !slices.Contains([]string{"", "signature", "serial", "body", "no-sign"}, t.Forge) {
-		return nil, badRequest("forge is signature, serial, body or no-sign")
+	form, err := t.notifyForm(skew)
+	if err != nil {
+		return nil, err
 	}
-	if t.Amount < 0 {
-		return nil, badRequest("amount is in fen and not negative")
-	}
-	form := notifyForm{forge: t.Forge, skew: skew, probe: t.Probe}
 	paid, note, err := s.playPayment(t, form)
 	if err != nil {
 		return nil, err
 	}
-	if paid.notifyURL == "" {
-		return nil, &controlError{409, "no_notify_url", "name the url to notify"}
-	}
-	body, err := s.sealNotify(paid)
+	n, err := s.payNotice(paid, form)
 	if err != nil {
 		return nil, err
 	}
-	var mu sync.Mutex
-	taken := false
-	answers := t.each(func(try int) Answer {
-		got, done := s.notifyOnce(ctx, paid, body, form, try)
-		mu.Lock()
-		taken = taken || done
-		mu.Unlock()
-		return got
-	})
-	if taken && form == (notifyForm{}) {
-		s.settle(paid.OutTradeNo, true)
+	answers, taken, err := s.sendAll(ctx, t, n, form)
+	if err != nil {
+		return nil, err
 	}
 	if t.Ladder && (!taken || form != (notifyForm{})) {
 		note += "; the real notify follows by the retry ladder"
 		s.notifyPaid(paid)
 	}
 	return TriggerResult{Event: "pay", OutTradeNo: paid.OutTradeNo, TransactionID: paid.TransactionID, Answers: answers, Note: note}, nil
+}
+
+// notifyForm reads how a notify is to be spoiled.
+func (t Trigger) notifyForm(skew time.Duration) (notifyForm, error) {
+	if !slices.Contains([]string{"", "signature", "serial", "body", "no-sign"}, t.Forge) {
+		return notifyForm{}, badRequest("forge is signature, serial, body or no-sign")
+	}
+	if t.Amount < 0 {
+		return notifyForm{}, badRequest("amount is in fen and not negative")
+	}
+	return notifyForm{forge: t.Forge, skew: skew, probe: t.Probe}, nil
+}
+
+// sendAll sends every copy of a notice, once each. It reports whether one was taken.
+func (s *Sim) sendAll(ctx context.Context, t Trigger, n notice, form notifyForm) (answers []Answer, taken bool, err error) {
+	switch {
+	case n.url == "":
+		return nil, false, &controlError{409, "no_notify_url", "name the url to notify"}
+	case n.v2 && (form.probe || form.skew != 0 || form.forge == "serial"):
+		return nil, false, badRequest("a notify of Pay v2 has neither serial nor timestamp nor probes")
+	}
+	var mu sync.Mutex
+	answers = t.each(func(try int) Answer {
+		got, done := s.notifyOnce(ctx, n, form, try)
+		mu.Lock()
+		taken = taken || done
+		mu.Unlock()
+		return got
+	})
+	s.letGo()
+	if taken && form == (notifyForm{}) {
+		s.settle(n, "taken")
+	}
+	return answers, taken, nil
 }
 
 // playPayment finds the order and the transaction to tell of. An honest trigger for an unpaid order
@@ -155,21 +182,24 @@ func (s *Sim) playPayment(t Trigger, form notifyForm) (transaction, string, erro
 	if err != nil {
 		return transaction{}, "", err
 	}
-	altered := t.Amount != 0 || t.AppID != "" || t.MchID != "" || t.Currency != ""
+	altered := t.altered()
 	honest := form == (notifyForm{}) && !altered
 	note := "a repeat of the same transaction"
 	known := s.orders[o.outTradeNo] == o
 	if o.paidAt.IsZero() {
+		if o.state(now) == stateClosed && known && honest {
+			return transaction{}, "", &controlError{409, "order_closed", "the order is closed, nobody can pay it; with amount a notify of it is played all the same"}
+		}
 		paid := o
 		note = "the order is paid now"
 		if !(honest || t.Ladder && !altered) || !known {
 			copied := *o
 			paid, note = &copied, "the order stays unpaid on WeChat's side"
 		}
-		s.take(paid, now)
 		if t.TransactionID != "" {
 			paid.transactionID = clip(t.TransactionID, 64)
 		}
+		s.take(paid, now)
 		o = paid
 	}
 	tx := s.transactionOf(o)
@@ -189,6 +219,11 @@ func (s *Sim) playPayment(t Trigger, form notifyForm) (transaction, string, erro
 		note += "; altered fields, signed well"
 	}
 	return tx, note, nil
+}
+
+// altered tells whether a field of the notify is to be another one.
+func (t Trigger) altered() bool {
+	return t.Amount != 0 || t.AppID != "" || t.MchID != "" || t.Currency != ""
 }
 
 func override(field *string, by string) {
@@ -211,18 +246,110 @@ func (s *Sim) orderToPay(t Trigger) (*order, error) {
 		if err != nil {
 			return nil, err
 		}
-		o := &order{prepayParams: prepayParams{outTradeNo: t.OutTradeNo, openid: u.openid, total: t.Amount}}
+		o := &order{prepayParams: prepayParams{outTradeNo: t.OutTradeNo, openid: u.openid, total: t.Amount, signType: signRSAName}}
 		if len(s.line) > 0 {
-			o.notifyURL = s.line[len(s.line)-1].notifyURL
+			last := s.line[len(s.line)-1]
+			o.notifyURL, o.signType = last.notifyURL, last.signType
 		}
 		return o, nil
 	}
+	now := s.opts.Now()
 	for _, o := range slices.Backward(s.line) {
-		if o.paidAt.IsZero() {
+		if o.state(now) == stateUnpaid {
 			return o, nil
 		}
 	}
 	return nil, &controlError{404, "no_order", "no unpaid order; buy something first, or name outTradeNo"}
+}
+
+// triggerRefund sends the notify of the newest refund once more, of an order or of all. A refund that
+// is under way comes to its end by an honest one.
+func (s *Sim) triggerRefund(ctx context.Context, t Trigger, skew time.Duration) (any, error) {
+	form, err := t.notifyForm(skew)
+	if err != nil {
+		return nil, err
+	}
+	if !slices.Contains([]string{"", refundSuccess, refundClosed, refundAbnormal}, t.Status) {
+		return nil, badRequest("status is SUCCESS, CLOSED or ABNORMAL")
+	}
+	v, note, err := s.playRefund(t, form)
+	if err != nil {
+		return nil, err
+	}
+	n, err := s.refundNotice(v, form)
+	if err != nil {
+		return nil, err
+	}
+	answers, _, err := s.sendAll(ctx, t, n, form)
+	if err != nil {
+		return nil, err
+	}
+	return TriggerResult{Event: "refund", OutTradeNo: v.OutTradeNo, OutRefundNo: v.OutRefundNo, TransactionID: v.TransactionID, Answers: answers, Note: note}, nil
+}
+
+func (s *Sim) playRefund(t Trigger, form notifyForm) (refundView, string, error) {
+	now := s.opts.Now()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r := s.newestRefund(t)
+	if r == nil {
+		return refundView{}, "", &controlError{404, "no_refund", "no such refund; ask for one by the shop first"}
+	}
+	changed := *r
+	note := "a repeat of the same refund"
+	if status := t.Status; status != "" || changed.status == refundProcessing {
+		if status == "" {
+			status = refundSuccess
+		}
+		changed.status, changed.doneAt = status, now
+		note = "the refund is " + status + " now"
+	}
+	if form == (notifyForm{}) && !t.altered() && t.TransactionID == "" {
+		*r = changed
+	} else {
+		note = "the refund stays as it is on WeChat's side"
+	}
+	v := s.viewRefund(&changed)
+	override(&v.appID, t.AppID)
+	override(&v.mchID, t.MchID)
+	override(&v.TransactionID, t.TransactionID)
+	override(&v.notifyURL, t.URL)
+	if t.Amount != 0 {
+		v.Amount.Refund, v.Amount.PayerRefund, v.Amount.SettlementRefund = t.Amount, t.Amount, t.Amount
+	}
+	if label := form.label(); label != "" {
+		note += "; spoiled: " + label
+	}
+	return v, note, nil
+}
+
+// newestRefund finds the refund of a trigger, nil for none. Needs s.mu.
+func (s *Sim) newestRefund(t Trigger) *refund {
+	if t.OutRefundNo != "" {
+		return s.refunds[t.OutRefundNo]
+	}
+	var newest *refund
+	for _, r := range s.refunds {
+		if (t.OutTradeNo == "" || r.order.outTradeNo == t.OutTradeNo) && (newest == nil || r.serial > newest.serial) {
+			newest = r
+		}
+	}
+	return newest
+}
+
+// triggerMute keeps every notify of an order back for good, as when the shop's address cannot be reached.
+func (s *Sim) triggerMute(t Trigger) (any, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	o := s.orders[t.OutTradeNo]
+	if t.OutTradeNo == "" && len(s.line) > 0 {
+		o = s.line[len(s.line)-1]
+	}
+	if o == nil {
+		return nil, &controlError{404, "no_order", "no order of that number; buy something first, or POST /sim/fault with muteNotify for the next notify"}
+	}
+	o.muted = true
+	return TriggerResult{Event: "muteNotify", OutTradeNo: o.outTradeNo, Answers: []Answer{}, Note: "no notify of this order will come; triggers still send"}, nil
 }
 
 func (s *Sim) triggerMessage(ctx context.Context, t Trigger, skew time.Duration) (any, error) {

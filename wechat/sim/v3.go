@@ -2,6 +2,7 @@ package sim
 
 import (
 	"errors"
+	"fmt"
 	"net/http"
 	"regexp"
 	"strconv"
@@ -25,6 +26,67 @@ type payError struct {
 
 func (e *payError) Error() string { return e.code + ": " + e.message }
 
+var (
+	errNotJSON       = &payError{400, "PARAM_ERROR", "请求体不是合法的JSON对象", nil}
+	errOtherMerchant = &payError{400, "PARAM_ERROR", "Http头Authorization中的mchid与请求中的mchid不匹配", nil}
+)
+
+// badField is the refusal of the first field of a body that broke a rule, nil for none.
+func badField(f *fields) *payError {
+	bad := f.fault()
+	if bad == nil {
+		return nil
+	}
+	return &payError{400, "PARAM_ERROR", fmt.Sprintf("输入源“/body%s”%s", bad.path, bad.issue),
+		map[string]any{"location": "body", "field": bad.path, "value": bad.value, "issue": bad.issue}}
+}
+
+// askedMerchant holds the mchid of a query to the one that signed.
+func (s *Sim) askedMerchant(r *http.Request) *payError {
+	if r.URL.Query().Get("mchid") != s.opts.MchID {
+		return errOtherMerchant
+	}
+	return nil
+}
+
+// v3 wraps a call of API v3: who calls is verified first, the answer is signed. A nil answer is 204.
+func (s *Sim) v3(h func(r *http.Request, body []byte) (any, *payError)) http.Handler {
+	return s.platformCall(func(w http.ResponseWriter, r *http.Request) outcome {
+		spoil := ""
+		if f := faultOf(r); f != nil {
+			spoil = f.Sign
+		}
+		body, e := s.openV3(r)
+		var v any
+		if e == nil {
+			v, e = h(r, body)
+		}
+		return s.answerV3Spoiled(w, e, v, spoil)
+	})
+}
+
+// openV3 reads the body of a request and checks everything around it.
+func (s *Sim) openV3(r *http.Request) ([]byte, *payError) {
+	body, err := readBody(r.Body, maxBody)
+	if err != nil {
+		return nil, &payError{400, "PARAM_ERROR", "请求体过大", nil}
+	}
+	if e := s.authorize(r, body); e != nil {
+		return nil, e
+	}
+	kind, _, _ := strings.Cut(r.Header.Get("Content-Type"), ";")
+	if r.Method == http.MethodPost && strings.TrimSpace(kind) != "application/json" {
+		return nil, &payError{400, "PARAM_ERROR", "Http头Content-Type错误，请设置为application/json", nil}
+	}
+	if a := r.Header.Get("Accept"); a != "" && !strings.Contains(a, "application/json") && !strings.Contains(a, "*/*") {
+		return nil, &payError{400, "PARAM_ERROR", "Http头Accept错误，请设置为application/json", nil}
+	}
+	if id := r.Header.Get("Wechatpay-Serial"); id != "" && id != s.opts.PublicKeyID {
+		return nil, &payError{400, "INVALID_REQUEST", "Http头Wechatpay-Serial不是本商户的微信支付公钥ID", nil}
+	}
+	return body, nil
+}
+
 // answerV3 writes an answer of API v3, signed with the platform's key; a 401 is not signed, because
 // WeChat does not know whom it would answer.
 func (s *Sim) answerV3(w http.ResponseWriter, e *payError, v any) outcome {
@@ -41,9 +103,14 @@ func (s *Sim) answerV3Spoiled(w http.ResponseWriter, e *payError, v any, spoil s
 		}
 		v = refusal
 	}
-	body := toJSON(v)
+	var body []byte
 	h := w.Header()
-	h.Set("Content-Type", "application/json; charset=utf-8")
+	if v == nil {
+		status = http.StatusNoContent
+	} else {
+		body = toJSON(v)
+		h.Set("Content-Type", "application/json; charset=utf-8")
+	}
 	h.Set("Cache-Control", "no-cache, must-revalidate")
 	h.Set("Request-Id", "08"+random(upperHex, 30)+"-"+strconv.Itoa(tail))
 	if status != http.StatusUnauthorized && spoil != "none" {
