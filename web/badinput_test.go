@@ -39,7 +39,7 @@ var calls = []call{
 	{method: "POST", path: "/api/admin/login", who: everybody, limit: 16 << 10, good: map[string]any{"username": "admin", "password": "x"}, wrong: map[string][]any{
 		"username": {nil, 7, "", strings.Repeat("x", 65)}, "password": {nil, 7, "", strings.Repeat("x", 257), []string{"x"}},
 	}},
-	{method: "POST", path: "/api/admin/broadcast", who: []string{"admin", "key"}, limit: 64 << 10, good: map[string]any{"rooms": []string{"notice"}, "users": []string{"alice"}, "action": "x", "payload": 1}, wrong: map[string][]any{
+	{method: "POST", path: "/api/admin/broadcast", who: []string{"admin", "key"}, limit: 192 << 10, good: map[string]any{"rooms": []string{"notice"}, "users": []string{"alice"}, "action": "x", "payload": 1}, wrong: map[string][]any{
 		"rooms": {"notice", []any{7}, []string{""}, []string{"no such room!"}, []string{strings.Repeat("r", 129)}, []string{"a\x00b"}, slices.Repeat([]string{"r"}, 101), map[string]any{}},
 		"users": {"alice", []any{nil}, []string{""}, []string{"a/b"}, []string{strings.Repeat("u", 65)}}, "live": {"yes", 1}, "all": {"yes", 0},
 		"action": {nil, 7, "", "two words", "a\nb", "标题", strings.Repeat("a", 65)}, "id": {7, strings.Repeat("i", 129), "a b", "pay:20260101000000abc", "push:x"},

@@ -25,7 +25,7 @@ type broadcastRequest struct {
 	Live    bool            `json:"live,omitempty" doc:"With users: only to open sockets, not kept"`
 	All     bool            `json:"all,omitempty" doc:"Everybody who is connected: room all"`
 	Action  string          `json:"action" pattern:"^[A-Za-z0-9_.:-]{1,64}$" patternDescription:"letters, digits and _.:-, at most 64" example:"sale.begins"`
-	Payload json.RawMessage `json:"payload,omitempty" doc:"Any JSON; arrives byte for byte"`
+	Payload json.RawMessage `json:"payload,omitempty" doc:"Any JSON of at most 64 KiB; arrives byte for byte"`
 	ID      string          `json:"id,omitempty" pattern:"^[A-Za-z0-9_.:-]{1,128}$" patternDescription:"letters, digits and _.:-, at most 128" doc:"Idempotency key, for 24 hours"`
 }
 
@@ -42,6 +42,12 @@ type said struct {
 	Error  string `json:"error,omitempty" doc:"a word; send the same id again to complete what is missing"`
 }
 
+const (
+	broadcastBytes = 192 << 10 // of a request: a payload, and the longest names of as many receivers as may be
+	payloadBytes   = 64 << 10  // of one message
+	answerWait     = 5 * time.Second
+)
+
 var (
 	roomName  = regexp.MustCompile(`^[A-Za-z0-9_.:-]{1,128}$`)
 	serverIDs = []string{"pay:", "push:", "reply:", "refund:"} // beginnings of the ids that the server itself gives
@@ -49,10 +55,10 @@ var (
 
 func (s *Server) routeBroadcast() {
 	handle(s, route{
-		method: http.MethodPost, path: "/api/admin/broadcast", access: admins, tag: "admin", summary: "Say something in rooms, to users, or to all",
+		method: http.MethodPost, path: "/api/admin/broadcast", access: admins, tag: "admin", summary: "Say something in rooms, to users, or to all", maxBody: broadcastBytes,
 		description: "With an `id` the same request may be sent again: it completes what is missing and answers the same. " +
 			"Another request under a used `id` is a conflict.",
-		errors: []int{http.StatusBadRequest, http.StatusConflict, http.StatusServiceUnavailable},
+		errors: []int{http.StatusBadRequest, http.StatusConflict, http.StatusRequestEntityTooLarge, http.StatusServiceUnavailable},
 	}, func(ctx context.Context, in *body[broadcastRequest]) (broadcastView, error) {
 		b, err := in.Body.checked()
 		if err != nil {
@@ -96,6 +102,9 @@ func (b broadcastRequest) checked() (broadcastRequest, error) {
 	if b.Live && len(b.Users) == 0 {
 		return b, badRequest("live goes with users")
 	}
+	if len(b.Payload) > payloadBytes {
+		return b, &Error{Status: http.StatusRequestEntityTooLarge, Code: "too_large", Message: "payload has at most 64 KiB"}
+	}
 	if len(bytes.TrimSpace(b.Payload)) == 0 {
 		b.Payload = json.RawMessage("null")
 	}
@@ -113,58 +122,84 @@ func distinct(list []string) (out []string) {
 	return out
 }
 
+// broadcast says b where it was not said yet.
 func (s *Server) broadcast(ctx context.Context, b broadcastRequest) (broadcastView, error) {
 	v := broadcastView{ID: b.ID}
+	done := map[string]said{} // by an earlier request under the same id
 	if b.ID == "" {
 		v.ID = uuid.NewString()
 	} else {
-		text, err := json.Marshal(b)
+		before, err := s.before(ctx, b)
 		if err != nil {
-			return v, fmt.Errorf("broadcast: %w", err)
+			return v, err
 		}
-		hash := sha256.Sum256(text)
-		before, err := s.o.Store.BeginBroadcast(ctx, b.ID, hash[:])
-		switch {
-		case errors.Is(err, store.ErrOtherBody):
-			return v, &Error{Status: http.StatusConflict, Code: "conflict", Message: "the id was used for another broadcast", Err: err}
-		case err != nil:
-			return v, fmt.Errorf("broadcast %s: %w", b.ID, err)
-		case before.Answer != nil:
-			if err := json.Unmarshal(before.Answer, &v); err != nil {
-				return v, fmt.Errorf("broadcast %s: kept answer: %w", b.ID, err)
+		for _, r := range before {
+			if r.Error == "" {
+				done[r.Room] = r
 			}
+		}
+		if len(done) == len(b.Rooms)+len(b.Users) {
+			v.Results = before
 			return v, nil
 		}
 	}
 	m := hub.Message{ID: v.ID, Action: b.Action, Payload: b.Payload, At: time.Now()}
 	for _, room := range b.Rooms {
-		at, err := s.o.Hub.Publish(ctx, room, m)
-		if errors.Is(err, hub.ErrPayload) {
-			return v, badRequest("payload is no JSON that can be sent")
+		r, ok := done[room]
+		if !ok {
+			at, err := s.o.Hub.Publish(ctx, room, m)
+			if errors.Is(err, hub.ErrPayload) {
+				return v, badRequest("payload is no JSON that can be sent")
+			}
+			r = s.outcome(room, at, err)
 		}
-		v.Results = append(v.Results, s.outcome(room, at, err))
+		v.Results = append(v.Results, r)
 	}
-	v.Results = append(v.Results, s.tellUsers(ctx, b, m)...)
-	failed := 0
-	for _, r := range v.Results {
-		if r.Error != "" {
-			failed++
-		}
-	}
-	if failed == len(v.Results) {
+	v.Results = append(v.Results, s.tellUsers(ctx, b, m, done)...)
+	if !slices.ContainsFunc(v.Results, func(r said) bool { return r.Error == "" }) {
 		return v, &Error{Status: http.StatusServiceUnavailable, Code: "unavailable", RetryAfter: time.Second, Err: errors.New("nothing could be said")}
 	}
-	if b.ID == "" || failed > 0 {
-		return v, nil
+	if b.ID != "" {
+		s.remember(ctx, v)
 	}
+	return v, nil
+}
+
+// before returns what earlier requests under the id of b reached; nothing for the first.
+func (s *Server) before(ctx context.Context, b broadcastRequest) ([]said, error) {
+	text, err := json.Marshal(b)
+	if err != nil {
+		return nil, fmt.Errorf("broadcast: %w", err)
+	}
+	hash := sha256.Sum256(text)
+	before, err := s.o.Store.BeginBroadcast(ctx, b.ID, hash[:])
+	switch {
+	case errors.Is(err, store.ErrOtherBody):
+		return nil, &Error{Status: http.StatusConflict, Code: "conflict", Message: "the id was used for another broadcast", Err: err}
+	case err != nil:
+		return nil, fmt.Errorf("broadcast %s: %w", b.ID, err)
+	case before.Answer == nil:
+		return nil, nil
+	}
+	var kept broadcastView
+	if err := json.Unmarshal(before.Answer, &kept); err != nil {
+		return nil, fmt.Errorf("broadcast %s: kept answer: %w", b.ID, err)
+	}
+	return kept.Results, nil
+}
+
+// remember keeps an answer, a partial one too, for the repeats, even when who asked is gone by now. Rooms and mailboxes
+// know the id as well, but not for a day.
+func (s *Server) remember(ctx context.Context, v broadcastView) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), answerWait)
+	defer cancel()
 	answer, err := json.Marshal(v)
 	if err == nil {
 		err = s.o.Store.FinishBroadcast(ctx, v.ID, answer)
 	}
-	if err != nil { // it was said; asked again, the rooms and mailboxes know the id
+	if err != nil {
 		s.log.Warn("broadcast's answer not kept", "id", v.ID, "err", err)
 	}
-	return v, nil
 }
 
 func (s *Server) outcome(room string, at hub.Position, err error) said {
@@ -176,30 +211,59 @@ func (s *Server) outcome(room string, at hub.Position, err error) said {
 }
 
 // tellUsers writes one letter for each user, or says it to their open sockets only.
-func (s *Server) tellUsers(ctx context.Context, b broadcastRequest, m hub.Message) (results []said) {
-	if len(b.Users) == 0 {
-		return nil
-	}
-	if b.Live {
-		for _, user := range b.Users {
-			results = append(results, s.outcome(mailRoom+user, hub.Position{}, s.o.Hub.Say(ctx, mailRoom+user, m)))
+func (s *Server) tellUsers(ctx context.Context, b broadcastRequest, m hub.Message, done map[string]said) (results []said) {
+	var missing []string
+	for _, user := range b.Users {
+		if _, ok := done[mailRoom+user]; !ok {
+			missing = append(missing, user)
 		}
-		return results
 	}
-	seqs, err := s.o.Store.AddMail(ctx, b.Users, store.Letter{ID: m.ID, Action: m.Action, Payload: m.Payload, At: m.At})
+	var told map[string]said
+	if b.Live {
+		told = s.sayLive(ctx, missing, m)
+	} else {
+		told = s.write(ctx, missing, m)
+	}
+	for _, user := range b.Users {
+		r, ok := done[mailRoom+user]
+		if !ok {
+			r = told[user]
+		}
+		results = append(results, r)
+	}
+	return results
+}
+
+func (s *Server) sayLive(ctx context.Context, users []string, m hub.Message) map[string]said {
+	told := make(map[string]said, len(users))
+	for _, user := range users {
+		told[user] = s.outcome(mailRoom+user, hub.Position{}, s.o.Hub.Say(ctx, mailRoom+user, m))
+	}
+	return told
+}
+
+func (s *Server) write(ctx context.Context, users []string, m hub.Message) map[string]said {
+	told := make(map[string]said, len(users))
+	if len(users) == 0 {
+		return told
+	}
+	seqs, err := s.o.Store.AddMail(ctx, users, store.Letter{ID: m.ID, Action: m.Action, Payload: m.Payload, At: m.At})
 	var epoch string
 	if err == nil {
 		var heads []store.MailHead
-		if heads, err = s.o.Store.MailHeads(ctx, b.Users[:1]); err == nil {
+		if heads, err = s.o.Store.MailHeads(ctx, users[:1]); err == nil {
 			epoch = heads[0].Epoch
 		}
 	}
-	for i, user := range b.Users {
-		at := hub.Position{Epoch: epoch}
-		if err == nil {
-			at.Offset = seqs[i]
+	for i, user := range users {
+		if err != nil {
+			told[user] = said{Room: mailRoom + user, Error: "unavailable"}
+			continue
 		}
-		results = append(results, s.outcome(mailRoom+user, at, err))
+		told[user] = said{Room: mailRoom + user, Epoch: epoch, Offset: seqs[i]}
 	}
-	return slices.Clip(results)
+	if err != nil {
+		s.log.Warn("broadcast to users", "id", m.ID, "users", len(users), "err", err)
+	}
+	return told
 }

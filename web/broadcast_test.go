@@ -3,7 +3,9 @@ package web_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -251,5 +253,86 @@ func (c *socket) closed() int {
 			}
 			return e.Code
 		}
+	}
+}
+
+// The longest request that makes sense is taken: a payload of 64 KiB for a thousand users with long names.
+func TestBroadcast_thousandUsers(t *testing.T) {
+	s := newShop(t)
+	users := make([]string, 1000)
+	for i := range users {
+		users[i] = fmt.Sprintf("%064d", i)
+	}
+	in := map[string]any{"id": "wide", "users": users, "action": "x", "payload": strings.Repeat("龙", 21844)}
+	var got, again broadcastAnswer
+	s.ask("POST", "/api/admin/broadcast", "key", in).into(t, &got)
+	if len(got.Results) != 1000 {
+		t.Fatalf("%d results", len(got.Results))
+	}
+	for i, r := range got.Results {
+		if r.Room != "user:"+users[i] || r.Offset != 1 || r.Epoch == "" || r.Error != "" {
+			t.Fatalf("result %d: %+v", i, r)
+		}
+	}
+	s.ask("POST", "/api/admin/broadcast", "key", in).into(t, &again)
+	if !slices.Equal(got.Results, again.Results) {
+		t.Error("the repeat is answered otherwise")
+	}
+	if h := s.history("user:" + users[999]); len(h) != 1 || len(h[0].Payload) != 3*21844+2 {
+		t.Errorf("%d letters", len(h))
+	}
+	in["payload"], in["id"] = strings.Repeat("x", 64<<10), "wider"
+	if a := s.ask("POST", "/api/admin/broadcast", "key", in); a.Status != 413 || a.word() != "too_large" {
+		t.Errorf("a payload above 64 KiB: %d %s", a.Status, a.Text)
+	}
+	in["payload"], in["users"] = 1, append(users, "one-more")
+	if a := s.ask("POST", "/api/admin/broadcast", "key", in); a.Status != 400 {
+		t.Errorf("1001 users: %d %s", a.Status, a.Text)
+	}
+}
+
+// A repeat says nothing twice, even what no room and no mailbox remembers.
+func TestBroadcast_repeatIsNotHeardAgain(t *testing.T) {
+	memory, err := hub.NewMemoryBroker(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = memory.Close() })
+	broker := &brokenRooms{MemoryBroker: memory}
+	s := newShop(t)
+	s = newShop(t, func(o *web.Options) {
+		h, err := hub.New(hub.Options{Broker: broker, Mail: web.Mailbox(s.db)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = h.Shutdown(context.Background()) })
+		o.Hub, o.Store, o.Tokens = h, s.db, s.tokens
+	})
+	phone := s.dial("/ws?token=" + s.token("alice", "user"))
+	phone.welcome()
+	name := "a"
+	broker.broken.Store(&name)
+	const body = `{"id":"live","rooms":["a"],"users":["alice"],"live":true,"action":"hello"}`
+	var got broadcastAnswer
+	s.ask("POST", "/api/admin/broadcast", "key", body).into(t, &got)
+	if r := got.Results; len(r) != 2 || r[0].Error == "" || r[1].Error != "" {
+		t.Fatalf("%+v", got)
+	}
+	broker.broken.Store(nil)
+	for range 2 {
+		got = broadcastAnswer{}
+		s.ask("POST", "/api/admin/broadcast", "key", body).into(t, &got)
+		if r := got.Results; len(r) != 2 || r[0].Offset != 1 || r[0].Error+r[1].Error != "" {
+			t.Fatalf("completed: %+v", got)
+		}
+	}
+	if f := phone.read(); !strings.Contains(f, `"action":"hello"`) {
+		t.Errorf("%s", f)
+	}
+	if err := phone.ws.WriteMessage(websocket.TextMessage, []byte(`{"id":1,"action":"ping"}`)); err != nil {
+		t.Fatal(err)
+	}
+	if f := phone.read(); !strings.HasPrefix(f, `{"reply":1`) {
+		t.Errorf("heard again: %s", f)
 	}
 }
