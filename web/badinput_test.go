@@ -48,6 +48,25 @@ var calls = []call{
 		"limit=0": "limit", "limit=-1": "limit", "limit=x": "limit", "limit=201": "limit", "state=eaten": "state", "before=x": "before", "before=-1": "before", "userId=" + strings.Repeat("u", 65): "userId",
 	}},
 	{method: "GET", path: "/api/admin/stats", who: []string{"admin", "key"}},
+	{method: "GET", path: "/api/admin/nodes", who: []string{"admin", "key"}},
+	{method: "GET", path: "/api/admin/rooms", who: []string{"admin", "key"}},
+	{method: "GET", path: "/api/admin/rooms/notice", who: []string{"admin", "key"}},
+	{method: "POST", path: "/api/admin/users/nobody-here/disconnect", who: []string{"admin", "key"}},
+	{method: "POST", path: "/api/admin/users/nobody-here/block", who: []string{"admin", "key"}},
+	{method: "POST", path: "/api/admin/users/nobody-here/unblock", who: []string{"admin", "key"}},
+	{method: "GET", path: "/api/admin/conversations", who: []string{"staff", "admin", "key"}, queries: map[string]string{"limit=0": "limit", "limit=201": "limit"}},
+	{method: "GET", path: "/api/admin/conversations/nothing", who: []string{"staff", "admin", "key"}},
+	{method: "POST", path: "/api/admin/conversations/nothing/reply", who: []string{"staff", "admin", "key"}, limit: 64 << 10, good: map[string]any{"text": "x"}, wrong: map[string][]any{
+		"text": {7, strings.Repeat("x", 601)}, "link": {"x", map[string]any{"url": "x"}},
+	}},
+	{method: "GET", path: "/api/follow", who: []string{"user", "staff", "admin"}},
+	{method: "POST", path: "/api/phone", who: []string{"user", "staff", "admin"}, limit: 16 << 10, good: map[string]any{"code": "x"}, wrong: map[string][]any{
+		"code": {7, strings.Repeat("x", 513)}, "encryptedData": {7, strings.Repeat("x", 8193)}, "iv": {7},
+	}},
+	{method: "PATCH", path: "/api/me", who: []string{"user", "staff", "admin"}, limit: 16 << 10, good: map[string]any{"avatar": ""}, wrong: map[string][]any{
+		"nickname": {7, strings.Repeat("x", 129)}, "avatar": {7, "javascript:x", strings.Repeat("x", 1025)},
+	}},
+	{method: "DELETE", path: "/api/me", who: []string{"user", "staff", "admin"}},
 }
 
 // The table above has a row for every operation that the server describes.
@@ -85,6 +104,9 @@ func TestBadInput_roles(t *testing.T) {
 				who = "key"
 			case "user", "staff", "admin":
 				who = s.token("alice", role)
+				if c.method == "DELETE" { // who is erased is nobody for the rows that follow
+					who = s.token("erased-"+role, role)
+				}
 			}
 			a := s.ask(c.method, c.path, who, bodyOf(c.good))
 			a.wellFormed(t, role+" "+c.method+" "+c.path)

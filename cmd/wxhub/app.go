@@ -10,7 +10,6 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -44,6 +43,7 @@ func newApp(ctx context.Context, s *Settings, log *slog.Logger, demo *web.Demo) 
 	c := &check{s: s}
 	keys := c.jwtKeys()
 	ttl := c.duration("TOKEN_TTL", time.Minute, 30*24*time.Hour)
+	failOpen := c.boolean("MODERATE_FAIL_OPEN")
 	heartbeat := c.duration("HEARTBEAT", time.Second, 10*time.Minute)
 	opts := web.Options{
 		AppID: s.get("WECHAT_APPID"), MchID: s.get("PAY_MCHID"),
@@ -58,7 +58,7 @@ func newApp(ctx context.Context, s *Settings, log *slog.Logger, demo *web.Demo) 
 		},
 		Always200: c.boolean("ALWAYS_200"),
 		Products:  s.Products, Replies: s.Replies,
-		Demo: demo, Version: version(), Logger: log,
+		Demo: demo, Node: uuid.NewString(), Addr: s.get("ADDR"), Version: version(), Logger: log,
 	}
 	a = &app{log: log, drain: c.duration("DRAIN", 0, 10*time.Minute)}
 	defer func() {
@@ -92,13 +92,14 @@ func newApp(ctx context.Context, s *Settings, log *slog.Logger, demo *web.Demo) 
 	if demo != nil {
 		rules = demoRules(rules)
 	}
-	if a.hub, err = hub.New(hub.Options{
-		Broker: a.broker, Mail: web.Mailbox(a.db), Rules: rules, Heartbeat: heartbeat,
-		Authenticate: opts.Tokens.Check, Logger: log,
-	}); err != nil {
+	if err := platform(a.db, &opts); err != nil {
 		return nil, err
 	}
-	if err := platform(a.db, &opts); err != nil {
+	opts.Moderator = &web.Moderator{Store: a.db, WeChat: opts.WeChat, FailOpen: failOpen, Logger: log}
+	if a.hub, err = hub.New(hub.Options{
+		Broker: a.broker, Mail: web.Mailbox(a.db), Rules: rules, Heartbeat: heartbeat,
+		Authenticate: opts.Tokens.Check, Moderate: opts.Moderator.Moderate, Logger: log,
+	}); err != nil {
 		return nil, err
 	}
 	opts.Hub, opts.Store = a.hub, a.db
@@ -106,11 +107,8 @@ func newApp(ctx context.Context, s *Settings, log *slog.Logger, demo *web.Demo) 
 		return nil, err
 	}
 	a.jobs = jobs.New(jobs.Options{
-		Hub: a.hub, Store: a.db, WeChat: opts.WeChat, Node: uuid.NewString(), Logger: log, BeforeRelay: beforeRelay,
+		Hub: a.hub, Store: a.db, WeChat: opts.WeChat, Node: opts.Node, Logger: log, BeforeRelay: beforeRelay,
 	})
-	if len(s.ignored) > 0 {
-		log.Warn("settings without effect in this version", "variables", strings.Join(s.ignored, " "))
-	}
 	return a, nil
 }
 
@@ -122,10 +120,15 @@ func (c *check) platform(opts *web.Options, log *slog.Logger) func(*store.DB, *w
 	if s.get("WECHAT_PUSH_AES_KEY") != "" && s.get("WECHAT_PUSH_TOKEN") == "" {
 		c.fail("WECHAT_PUSH_TOKEN", "missing, because WXHUB_WECHAT_PUSH_AES_KEY is set")
 	}
-	if v := s.get("PAY_VERSION"); v != "v3" {
-		c.fail("PAY_VERSION", "%q: this version speaks v3", v)
+	var pays bool
+	switch s.get("PAY_VERSION") {
+	case "v3":
+		pays = c.together("PAY_MCHID", "PAY_V3_KEY", "PAY_CERT_SERIAL", "PAY_PRIVATE_KEY", "PAY_PUBLIC_KEY_ID", "PAY_PUBLIC_KEY")
+	case "v2":
+		pays = c.together("PAY_MCHID", "PAY_V2_KEY")
+	default:
+		c.fail("PAY_VERSION", "%q is neither v3 nor v2", s.get("PAY_VERSION"))
 	}
-	pays := c.together("PAY_MCHID", "PAY_V3_KEY", "PAY_CERT_SERIAL", "PAY_PRIVATE_KEY", "PAY_PUBLIC_KEY_ID", "PAY_PUBLIC_KEY")
 	notifyURL := c.url("PAY_NOTIFY_URL")
 	if pays && !login {
 		c.fail("WECHAT_APPID", "missing, because payment is set up")
@@ -146,15 +149,9 @@ func (c *check) platform(opts *web.Options, log *slog.Logger) func(*store.DB, *w
 		}
 	}
 	if pays && notifyURL != "" {
-		pay, err := wechat.NewPayV3(wechat.PayV3Options{
-			AppID: s.get("WECHAT_APPID"), MchID: s.get("PAY_MCHID"), APIURL: payURL, NotifyURL: notifyURL,
-			APIv3Key: s.get("PAY_V3_KEY"), CertSerial: s.get("PAY_CERT_SERIAL"), PrivateKeyPEM: s.pem("PAY_PRIVATE_KEY"),
-			PublicKeyID: s.get("PAY_PUBLIC_KEY_ID"), PublicKeyPEM: s.pem("PAY_PUBLIC_KEY"), Logger: log,
-		})
-		if err != nil {
+		var err error
+		if opts.Pay, err = newPay(s, payURL, notifyURL, log); err != nil {
 			c.errs = append(c.errs, fmt.Errorf("WXHUB_PAY_…: %w", err))
-		} else {
-			opts.Pay = pay
 		}
 	}
 	return func(db *store.DB, opts *web.Options) (err error) {
@@ -166,6 +163,22 @@ func (c *check) platform(opts *web.Options, log *slog.Logger) func(*store.DB, *w
 		}
 		return err
 	}
+}
+
+// newPay makes the version that the settings name.
+func newPay(s *Settings, apiURL, notifyURL string, log *slog.Logger) (wechat.Pay, error) {
+	if s.get("PAY_VERSION") == "v2" {
+		return wechat.NewPayV2(wechat.PayV2Options{
+			AppID: s.get("WECHAT_APPID"), MchID: s.get("PAY_MCHID"), APIURL: apiURL, NotifyURL: notifyURL,
+			Key: s.get("PAY_V2_KEY"), SignType: s.get("PAY_V2_SIGN_TYPE"),
+			CertPEM: s.pem("PAY_CERT"), KeyPEM: s.pem("PAY_PRIVATE_KEY"), Logger: log,
+		})
+	}
+	return wechat.NewPayV3(wechat.PayV3Options{
+		AppID: s.get("WECHAT_APPID"), MchID: s.get("PAY_MCHID"), APIURL: apiURL, NotifyURL: notifyURL,
+		APIv3Key: s.get("PAY_V3_KEY"), CertSerial: s.get("PAY_CERT_SERIAL"), PrivateKeyPEM: s.pem("PAY_PRIVATE_KEY"),
+		PublicKeyID: s.get("PAY_PUBLIC_KEY_ID"), PublicKeyPEM: s.pem("PAY_PUBLIC_KEY"), Logger: log,
+	})
 }
 
 // restoreBroker reads the streams of the last clean stop and removes the file, so that a crash later

@@ -128,10 +128,12 @@ func (c demoCommand) settings(dir string, state demoState, hubURL, simURL string
 	return s
 }
 
-// demoRules let members speak in notice, so that the well-known article's client runs as it stands.
+// demoRules let members speak in notice, so that the well-known article's client runs as it stands, and let
+// everybody say anything at once.
 func demoRules(rules []hub.Rule) []hub.Rule {
 	rules = slices.Clone(rules)
 	for i := range rules {
+		rules[i].Moderate = false
 		if rules[i].Pattern == "notice" {
 			rules[i].Publish = hub.Member
 		}

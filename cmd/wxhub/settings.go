@@ -50,32 +50,38 @@ var settingsTable = []setting{
 	{"LIMIT_HANDSHAKES", "2000/s", false, "WebSocket handshakes of this node"},
 	{"HEARTBEAT", "25s", false, "how long a socket may be quiet before the server sends a ping"},
 	{"DRAIN", "10s", false, "over how long a stop spreads the closing of sockets"},
+	{"MODERATE_FAIL_OPEN", "false", false, "show text that WeChat could not judge"},
 	{"WECHAT_API_URL", "https://api.weixin.qq.com", false, "the platform's API"},
 	{"WECHAT_PAY_URL", "https://api.mch.weixin.qq.com", false, "WeChat Pay's API"},
 	{"WECHAT_APPID", "", false, "the mini-program's appid"},
 	{"WECHAT_SECRET", "", true, "the mini-program's AppSecret"},
 	{"WECHAT_PUSH_TOKEN", "", true, "message push: Token"},
 	{"WECHAT_PUSH_AES_KEY", "", true, "message push: EncodingAESKey; empty: plain mode"},
+	{"WECHAT_MP_APPID", "", false, "the official account's appid"},
+	{"WECHAT_MP_SECRET", "", true, "the official account's AppSecret"},
+	{"WECHAT_MP_TOKEN", "", true, "the official account's push Token"},
+	{"WECHAT_MP_AES_KEY", "", true, "its EncodingAESKey; empty: plain mode"},
 	{"PAY_MCHID", "", false, "merchant number"},
-	{"PAY_VERSION", "v3", false, "v3"},
+	{"PAY_VERSION", "v3", false, "v3 or v2"},
+	{"PAY_V2_KEY", "", true, "v2: API key, 32 characters"},
+	{"PAY_V2_SIGN_TYPE", "MD5", false, "v2: MD5 or HMAC-SHA256"},
+	{"PAY_CERT", "", false, "v2: merchant certificate (PEM), for refunds"},
 	{"PAY_V3_KEY", "", true, "APIv3 key, 32 bytes"},
 	{"PAY_CERT_SERIAL", "", false, "serial of the merchant certificate"},
-	{"PAY_PRIVATE_KEY", "", true, "merchant private key (PEM)"},
+	{"PAY_PRIVATE_KEY", "", true, "merchant private key (PEM); v2: for refunds"},
 	{"PAY_PUBLIC_KEY_ID", "", false, "PUB_KEY_ID_…"},
 	{"PAY_PUBLIC_KEY", "", false, "WeChat Pay's public key (PEM)"},
 	{"PAY_NOTIFY_URL", "", false, "default: PUBLIC_URL + /wechat/pay/notify"},
 }
 
 // laterSettings belong to the outside contract but not to this version. Without Redis a second node would
-// silently not hear the first, so that one is refused; the others only switch nothing on, and the log says so.
-var laterSettings = []string{"REDIS_URL", "WECHAT_MP_APPID", "WECHAT_MP_SECRET", "WECHAT_MP_TOKEN",
-	"WECHAT_MP_AES_KEY", "PAY_V2_KEY", "PAY_V2_SIGN_TYPE"}
+// silently not hear the first, so it is refused.
+var laterSettings = []string{"REDIS_URL"}
 
 // Settings are what serve runs with.
 type Settings struct {
 	values   map[string]string // by name
 	origin   map[string]string // by name: where the value came from
-	ignored  []string          // variables set that this version does nothing with
 	Products []web.Product
 	Replies  []web.Reply
 }
@@ -184,12 +190,8 @@ func (s *Settings) readEnv(env []string) error {
 			continue
 		}
 		if slices.Contains(laterSettings, strings.TrimSuffix(name, "_FILE")) {
-			switch {
-			case value == "":
-			case strings.HasPrefix(name, "REDIS_URL"):
+			if value != "" {
 				errs = append(errs, fmt.Errorf("%s: this version runs on one node without Redis: unset it", key))
-			default:
-				s.ignored = append(s.ignored, key)
 			}
 			continue
 		}

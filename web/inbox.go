@@ -1,0 +1,171 @@
+package web
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+
+	"wxhub/store"
+	"wxhub/wechat"
+)
+
+// serviceWindow is how long after a customer's last word WeChat takes our messages (facts: customer-service sending).
+const serviceWindow = 48 * time.Hour
+
+type conversationRow struct {
+	ID         string `json:"id"`
+	User       string `json:"user"`
+	Nickname   string `json:"nickname"`
+	LastAt     int64  `json:"lastAt"`
+	LastText   string `json:"lastText"`
+	Unread     int    `json:"unread"`
+	ReplyUntil int64  `json:"replyUntil,omitempty" doc:"milliseconds: WeChat takes replies until then; absent: not any more"`
+}
+
+type conversationView struct {
+	ID         string     `json:"id"`
+	User       string     `json:"user"`
+	Nickname   string     `json:"nickname"`
+	ReplyUntil int64      `json:"replyUntil,omitempty"`
+	Messages   []talkView `json:"messages" doc:"oldest first"`
+}
+
+type talkView struct {
+	ID       string `json:"id"`
+	From     string `json:"from" enum:"user,staff,rule"`
+	Type     string `json:"type"`
+	Content  string `json:"content"`
+	PicURL   string `json:"picUrl,omitempty"`
+	Title    string `json:"title,omitempty"`
+	PagePath string `json:"pagePath,omitempty"`
+	At       int64  `json:"at"`
+}
+
+type replyRequest struct {
+	Text string `json:"text,omitempty" maxLength:"600"`
+	Link *struct {
+		Title       string `json:"title" minLength:"1" maxLength:"64"`
+		Description string `json:"description" maxLength:"128"`
+		URL         string `json:"url" maxLength:"1024" format:"uri"`
+		ThumbURL    string `json:"thumbUrl" maxLength:"1024"`
+	} `json:"link,omitempty"`
+}
+
+type conversationPath struct {
+	ID string `path:"id" maxLength:"64"`
+}
+
+// routeInbox serves the customer-service inbox to staff and admins.
+func (s *Server) routeInbox() {
+	handle(s, route{
+		method: http.MethodGet, path: "/api/admin/conversations", access: staff, tag: "admin", summary: "Conversations, the newest first",
+	}, func(ctx context.Context, in *struct {
+		Limit int `query:"limit" minimum:"1" maximum:"200" default:"100"`
+	}) ([]conversationRow, error) {
+		list, err := s.o.Store.Conversations(ctx, in.Limit)
+		if err != nil {
+			return nil, fmt.Errorf("conversations: %w", err)
+		}
+		rows := make([]conversationRow, len(list))
+		for i, c := range list {
+			rows[i] = conversationRow{c.ID, c.UserID, c.Nickname, c.LastAt.UnixMilli(), c.LastText, c.UnreadN, replyUntil(c)}
+		}
+		return rows, nil
+	})
+	handle(s, route{
+		method: http.MethodGet, path: "/api/admin/conversations/{id}", access: staff, tag: "admin", summary: "One conversation; it counts as read",
+		errors: []int{http.StatusNotFound},
+	}, func(ctx context.Context, in *conversationPath) (conversationView, error) {
+		c, talks, err := s.o.Store.Talks(ctx, in.ID, 200)
+		if err != nil {
+			return conversationView{}, conversationError(err)
+		}
+		v := conversationView{ID: c.ID, User: c.UserID, Nickname: c.Nickname, ReplyUntil: replyUntil(c), Messages: make([]talkView, len(talks))}
+		for i, t := range talks {
+			v.Messages[i] = talkView{t.ID, t.From, t.Type, t.Content, t.PicURL, t.Title, t.PagePath, t.At.UnixMilli()}
+		}
+		if err := s.o.Store.MarkRead(ctx, in.ID); err != nil {
+			s.log.Warn("conversation not marked as read", "conversation", in.ID, "err", err)
+		}
+		return v, nil
+	})
+	handle(s, route{
+		method: http.MethodPost, path: "/api/admin/conversations/{id}/reply", access: staff, tag: "admin", summary: "Answer the customer",
+		description: "The answer is stored and sent by WeChat's customer-service message as soon as WeChat takes it.",
+		errors:      []int{http.StatusBadRequest, http.StatusNotFound, http.StatusConflict},
+	}, func(ctx context.Context, in *struct {
+		conversationPath
+		body[replyRequest]
+	}) (saidView, error) {
+		return s.reply(ctx, in.ID, in.Body)
+	})
+}
+
+type saidView struct {
+	ID string `json:"id"`
+}
+
+func conversationError(err error) error {
+	if errors.Is(err, store.ErrNotFound) {
+		return &Error{Status: http.StatusNotFound, Code: "not_found", Err: err}
+	}
+	return fmt.Errorf("conversation: %w", err)
+}
+
+// replyUntil is when WeChat stops taking replies; 0: it has.
+func replyUntil(c store.Conversation) int64 {
+	end := c.LastUserAt.Add(serviceWindow)
+	if c.LastUserAt.IsZero() || time.Now().After(end) {
+		return 0
+	}
+	return end.UnixMilli()
+}
+
+// reply writes the line, the sending and the push to the staff's screens in one transaction.
+func (s *Server) reply(ctx context.Context, conversation string, in replyRequest) (saidView, error) {
+	line := store.Talk{ID: "staff:" + uuid.NewString(), From: "staff", Type: "text", At: time.Now()}
+	var m wechat.CustomMessage
+	switch {
+	case (in.Text == "") == (in.Link == nil):
+		return saidView{}, badRequest("send text or link")
+	case in.Link != nil:
+		m.Link = &wechat.CustomLink{Title: in.Link.Title, Description: in.Link.Description, URL: in.Link.URL, ThumbURL: in.Link.ThumbURL}
+		line.Type, line.Title, line.Content = "link", in.Link.Title, in.Link.URL
+	case strings.TrimSpace(in.Text) == "":
+		return saidView{}, badRequest("the text is empty")
+	default:
+		m.Text = &wechat.CustomText{Content: in.Text}
+		line.Content = in.Text
+	}
+	c, _, err := s.o.Store.Talks(ctx, conversation, 1)
+	if err != nil {
+		return saidView{}, conversationError(err)
+	}
+	if replyUntil(c) == 0 {
+		return saidView{}, &Error{Status: http.StatusConflict, Code: "conflict", Message: "WeChat takes replies only within 48 hours of the customer's last word"}
+	}
+	err = s.o.Store.AddTalk(ctx, conversation, line, func(c store.Conversation, u store.User) []store.Telling {
+		told := []store.Telling{{Kind: store.TellRoom, To: customerRoom, ID: line.ID, Action: "kf.message", Payload: payload(staffMessage{
+			customerMessage{Conversation: c.ID, User: u.ID, Type: line.Type, Content: line.Content, Title: line.Title, At: line.At.UnixMilli()}, "staff",
+		})}}
+		if u.OpenID != "" {
+			told = append(told, store.Telling{Kind: store.TellCustomSend, To: u.OpenID, ID: line.ID, Action: line.Type, Payload: payload(m)})
+		}
+		return told
+	})
+	if err != nil {
+		return saidView{}, conversationError(err)
+	}
+	return saidView{line.ID}, nil
+}
+
+// staffMessage is kf.message for what the shop itself said.
+type staffMessage struct {
+	customerMessage
+	From string `json:"from"`
+}

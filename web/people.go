@@ -1,0 +1,149 @@
+package web
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+
+	"wxhub/hub"
+	"wxhub/wechat"
+)
+
+// What a person tells about themselves, and takes back.
+
+type profileRequest struct {
+	Nickname *string `json:"nickname,omitempty" maxLength:"128" doc:"Shown to others, masked in notices; at most 32 characters are kept"`
+	Avatar   *string `json:"avatar,omitempty" maxLength:"1024" doc:"An http or https URL, or empty"`
+}
+
+type phoneRequest struct {
+	Code          string `json:"code,omitempty" maxLength:"512" doc:"Of the getPhoneNumber button; not the code of wx.login"`
+	EncryptedData string `json:"encryptedData,omitempty" maxLength:"8192" doc:"The old way: together with iv"`
+	IV            string `json:"iv,omitempty" maxLength:"64"`
+}
+
+type phoneView struct {
+	PhoneNumber     string `json:"phoneNumber" example:"+8613800000000"`
+	PurePhoneNumber string `json:"purePhoneNumber"`
+	CountryCode     string `json:"countryCode"`
+}
+
+type followView struct {
+	Followed bool `json:"followed" doc:"Whether this person (by unionid) follows the official account"`
+}
+
+var errRisky = &Error{Status: http.StatusBadRequest, Code: "risky_content"}
+
+func (s *Server) routePeople() {
+	handle(s, route{
+		method: http.MethodPatch, path: "/api/me", access: users, tag: "login", summary: "Change my nickname and avatar",
+		description: "A nickname is shown only after WeChat's content check.", maxBody: loginBytes,
+		errors: []int{http.StatusBadRequest, http.StatusNotFound, http.StatusServiceUnavailable},
+	}, func(ctx context.Context, in *body[profileRequest]) (userView, error) {
+		return s.changeProfile(ctx, in.Body)
+	})
+	handle(s, route{
+		method: http.MethodDelete, path: "/api/me", access: users, tag: "login", summary: "Erase my data",
+		description: "Names, ids of WeChat, phone number, mail and conversations are gone; orders stay, as the law wants them, without a name. " +
+			"Every token is dead.",
+	}, func(ctx context.Context, _ *empty) (empty, error) {
+		session, _ := requestOf(ctx).user()
+		if err := s.o.Store.EraseUser(ctx, session.User); err != nil {
+			return empty{}, fmt.Errorf("erase %s: %w", session.User, err)
+		}
+		s.o.Tokens.Erase(session.User)
+		s.o.Hub.Disconnect(hub.Target{User: session.User}, hub.DisconnectToken)
+		s.log.Info("a user's data was erased at their wish", "user", session.User)
+		return empty{}, nil
+	})
+	handle(s, route{
+		method: http.MethodPost, path: "/api/phone", access: users, tag: "login", summary: "Learn my phone number from WeChat", maxBody: loginBytes,
+		errors: []int{http.StatusBadRequest, http.StatusConflict, http.StatusBadGateway, http.StatusServiceUnavailable},
+	}, func(ctx context.Context, in *body[phoneRequest]) (phoneView, error) {
+		return s.learnPhone(ctx, in.Body)
+	})
+	handle(s, route{
+		method: http.MethodGet, path: "/api/follow", access: users, tag: "login", summary: "Do I follow the official account",
+	}, func(ctx context.Context, _ *empty) (followView, error) {
+		u, err := s.caller(ctx)
+		if err != nil || u.UnionID == "" {
+			return followView{}, err
+		}
+		followed, err := s.o.Store.Follows(ctx, u.UnionID)
+		if err != nil {
+			return followView{}, fmt.Errorf("follow: %w", err)
+		}
+		return followView{followed}, nil
+	})
+}
+
+func (s *Server) changeProfile(ctx context.Context, in profileRequest) (userView, error) {
+	if in.Nickname == nil && in.Avatar == nil {
+		return userView{}, badRequest("name nickname or avatar")
+	}
+	u, err := s.caller(ctx)
+	if err != nil {
+		return userView{}, err
+	}
+	if u.OpenID == "" {
+		return userView{}, &Error{Status: http.StatusNotFound, Code: "not_found", Message: "this user never logged in here"}
+	}
+	if in.Nickname != nil {
+		name := cleanName(*in.Nickname)
+		if name == "" && *in.Nickname != "" {
+			return userView{}, badRequest("the nickname has no visible character")
+		}
+		if name != "" && s.o.Moderator != nil {
+			switch err := s.o.Moderator.check(ctx, u, sceneProfile, name); {
+			case errors.Is(err, hub.ErrRisky):
+				return userView{}, errRisky
+			case err != nil:
+				return userView{}, unavailable("profile", err)
+			}
+		}
+		in.Nickname = &name
+	}
+	if in.Avatar != nil && *in.Avatar != "" && cleanPicture(*in.Avatar) == "" {
+		return userView{}, badRequest("avatar must be an http or https URL")
+	}
+	if u, err = s.o.Store.UpdateProfile(ctx, u.ID, in.Nickname, in.Avatar); err != nil {
+		return userView{}, fmt.Errorf("profile: %w", err)
+	}
+	return viewUser(u), nil
+}
+
+// learnPhone asks WeChat for the number behind a code, or opens the data of the old way with the newest session_key.
+func (s *Server) learnPhone(ctx context.Context, in phoneRequest) (v phoneView, err error) {
+	switch {
+	case s.o.WeChat == nil:
+		return v, errNotConfigured
+	case (in.EncryptedData == "") != (in.IV == ""), (in.Code == "") == (in.EncryptedData == ""):
+		return v, badRequest("send code, or encryptedData and iv")
+	}
+	u, err := s.caller(ctx)
+	if err != nil {
+		return v, err
+	}
+	if u.OpenID == "" {
+		return v, &Error{Status: http.StatusConflict, Code: "conflict", Message: "this user has no openid here: log in with wx.login first"}
+	}
+	var d wechat.UserData
+	if in.Code != "" {
+		if d, err = s.o.WeChat.PhoneNumber(ctx, in.Code); err != nil {
+			return v, fmt.Errorf("phone: %w", wechatError(err))
+		}
+	} else {
+		key, err := s.o.Store.SessionKey(ctx, u.ID)
+		if err != nil {
+			return v, fmt.Errorf("phone: %w", err)
+		}
+		if d, err = s.o.WeChat.DecryptUserData(key, in.EncryptedData, in.IV); err != nil || d.PhoneNumber == "" {
+			return v, &Error{Status: http.StatusBadRequest, Code: "bad_data", Err: err}
+		}
+	}
+	if err := s.o.Store.SetPhone(ctx, u.ID, d.PhoneNumber); err != nil {
+		return v, fmt.Errorf("phone: %w", err)
+	}
+	return phoneView{d.PhoneNumber, d.PurePhoneNumber, d.CountryCode}, nil
+}
