@@ -98,12 +98,16 @@ func (t *tx) eraseOrders(u User) error {
 	if err != nil {
 		return err
 	}
-	for piece := range slices.Chunk(orders, maxList) {
-		marks, args := list(piece)
-		for _, table := range []string{"payments", "conflicts"} {
-			if _, err := t.exec("UPDATE "+table+" SET open_id = '', raw = NULL WHERE out_trade_no IN "+marks, args...); err != nil {
+	for _, table := range []string{"payments", "conflicts"} {
+		forget := "UPDATE " + table + " SET open_id = '', raw = NULL WHERE "
+		for piece := range slices.Chunk(orders, maxList) {
+			marks, args := list(piece)
+			if _, err := t.exec(forget+"out_trade_no IN "+marks, args...); err != nil {
 				return err
 			}
+		}
+		if _, err := t.exec(forget+"open_id = ? AND app_id = ? AND open_id <> ''", u.OpenID, u.AppID); err != nil { // paid for others
+			return err
 		}
 	}
 	return nil

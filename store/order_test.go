@@ -90,6 +90,11 @@ func testOrders_list(t *testing.T, open opener) {
 		{OrderQuery{UserID: "bob", State: OrderPaid}, "5"},
 		{OrderQuery{Before: newClock().now().Add(3 * time.Minute)}, "2 1 0"},
 		{OrderQuery{UserID: "nobody"}, ""},
+		{OrderQuery{OutTradeNo: "list-03"}, "3"},
+		{OrderQuery{OutTradeNo: "list-0"}, ""},
+		{OrderQuery{OutTradeNo: "list-03", UserID: "alice"}, ""},
+		{OrderQuery{OpenID: "openid-alice", Limit: 3}, "5 4 3"},
+		{OrderQuery{OpenID: "openid-nobody"}, ""},
 	} {
 		var got []string
 		for _, o := range must(db.Orders(ctx, one.q))(t) {
@@ -286,5 +291,113 @@ func testMarkPaid_tellFails(t *testing.T, open opener) {
 	}
 	if n := count(t, db, "SELECT COUNT(*) FROM outbox"); n != 0 {
 		t.Errorf("%d outbox rows", n)
+	}
+}
+
+func testCloseOrder(t *testing.T, open opener) {
+	db, ctx := open(t, newClock()), t.Context()
+	must(db.CreateOrder(ctx, testOrder("close-1")))(t)
+	told := 0
+	tell := func(o Order, u User) []Telling {
+		told++
+		if o.State != OrderClosed || u.ID != "alice" {
+			t.Errorf("told %+v, %+v", o, u)
+		}
+		return []Telling{{Kind: TellMail, To: u.ID, ID: "closed-" + o.OutTradeNo, Action: "order.closed"}}
+	}
+	check(t, db.SetPrepay(ctx, "close-1", "prepay-1", time.Time{}))
+	for range 2 {
+		if o := must(db.CloseOrder(ctx, "close-1", tell))(t); o.State != OrderClosed {
+			t.Errorf("closed %+v", o)
+		}
+	}
+	if told != 1 {
+		t.Errorf("told %d times", told)
+	}
+	check(t, db.SetPrepay(ctx, "close-1", "prepay-2", time.Time{}))
+	if o := must(db.Order(ctx, "close-1"))(t); o.State != OrderClosed {
+		t.Errorf("a prepay opened it: %+v", o)
+	}
+	must(db.MarkPaid(ctx, testPayment("close-1", "t1"), nil))(t)
+	_, err := db.CloseOrder(ctx, "close-1", tell)
+	wantErr(t, err, ErrOrderPaid)
+	if o := must(db.Order(ctx, "close-1"))(t); o.State != OrderPaid || !o.Late {
+		t.Errorf("a late payment: %+v", o)
+	}
+	_, err = db.CloseOrder(ctx, "close-2", nil)
+	wantErr(t, err, ErrNotFound)
+	// Paid and closed at once: it is paid in the end, and late if it was closed before.
+	for i := range 10 {
+		no := fmt.Sprint("close-race-", i)
+		must(db.CreateOrder(ctx, testOrder(no)))(t)
+		errs := each(2, func(k int) (err error) {
+			if k == 0 {
+				_, err = db.CloseOrder(ctx, no, nil)
+			} else {
+				_, err = db.MarkPaid(ctx, testPayment(no, "t-"+no), nil)
+			}
+			return err
+		})
+		o := must(db.Order(ctx, no))(t)
+		if errs[1] != nil || o.State != OrderPaid || o.Late != (errs[0] == nil) || errs[0] != nil && !errors.Is(errs[0], ErrOrderPaid) {
+			t.Errorf("%v, %+v", errs, o)
+		}
+	}
+}
+
+func testUnpaidOrders(t *testing.T, open opener) {
+	c := newClock()
+	db, ctx := open(t, c), t.Context()
+	start := c.now()
+	for i := range 6 {
+		must(db.CreateOrder(ctx, testOrder(fmt.Sprint("unpaid-", i))))(t)
+		c.move(time.Minute)
+	}
+	check(t, db.SetPrepay(ctx, "unpaid-1", "prepay", c.now()))
+	must(db.MarkPaid(ctx, testPayment("unpaid-2", "t2"), nil))(t)
+	must(db.CloseOrder(ctx, "unpaid-3", nil))(t)
+	names := func(before time.Time, limit int) (s string) {
+		t.Helper()
+		for _, o := range must(db.UnpaidOrders(ctx, before, limit))(t) {
+			s += strings.TrimPrefix(o.OutTradeNo, "unpaid-")
+		}
+		return s
+	}
+	if s := names(start.Add(5*time.Minute), 0); s != "014" {
+		t.Errorf("unpaid %s", s)
+	}
+	for _, at := range []time.Time{c.now(), start} { // never back
+		prev := must(db.CheckedOrder(ctx, "unpaid-0", at))(t)
+		if want := (map[time.Time]time.Time{start: c.now()})[at]; !prev.Equal(want) {
+			t.Errorf("before %v it was %v, want %v", at, prev, want)
+		}
+	}
+	if o := must(db.Order(ctx, "unpaid-0"))(t); !o.QueriedAt.Equal(c.now()) {
+		t.Errorf("queried at %v", o.QueriedAt)
+	}
+	if s := names(c.now(), 3); s != "145" { // the one just asked about comes last
+		t.Errorf("unpaid %s", s)
+	}
+	_, err := db.CheckedOrder(ctx, "unpaid-9", start)
+	wantErr(t, err, ErrNotFound)
+	// Several who want to ask: one does.
+	old := c.now()
+	c.move(5 * time.Second)
+	asks := make([]bool, 20)
+	for _, err := range each(20, func(i int) error {
+		prev, err := db.CheckedOrder(ctx, "unpaid-0", c.now())
+		asks[i] = prev.Equal(old)
+		return err
+	}) {
+		check(t, err)
+	}
+	n := 0
+	for _, ask := range asks {
+		if ask {
+			n++
+		}
+	}
+	if n != 1 {
+		t.Errorf("%d ask", n)
 	}
 }

@@ -257,3 +257,36 @@ func testOutbox_concurrentClaims(t *testing.T, open opener) {
 		}
 	}
 }
+
+func testDeadRows(t *testing.T, open opener) {
+	c := newClock()
+	db, ctx := open(t, c), t.Context()
+	for i := range 3 {
+		say(t, db, ctx, fmt.Sprintf("room:%d", i))
+	}
+	rows := must(db.ClaimOutbox(ctx, "node", 10, time.Minute))(t)
+	check(t, db.BuryOutbox(ctx, "node", rows[0].Seq, "the first"))
+	c.move(time.Second)
+	check(t, db.BuryOutbox(ctx, "node", rows[1].Seq, "the second"))
+	dead := must(db.DeadRows(ctx, 0))(t)
+	if len(dead) != 2 || dead[0].Seq != rows[1].Seq || dead[0].Reason != "the second" || !dead[0].DiedAt.Equal(c.now()) ||
+		dead[1].ID != rows[0].ID || dead[1].To != rows[0].To || dead[1].Attempts != 1 || !dead[1].CreatedAt.Equal(rows[0].CreatedAt) {
+		t.Errorf("dead %+v", dead)
+	}
+	for len(db.Wake()) > 0 {
+		<-db.Wake()
+	}
+	check(t, db.ReviveOutbox(ctx, rows[0].Seq))
+	if len(db.Wake()) != 1 {
+		t.Error("not woken")
+	}
+	wantErr(t, db.ReviveOutbox(ctx, rows[0].Seq), ErrNotFound)
+	wantErr(t, db.ReviveOutbox(ctx, rows[2].Seq), ErrNotFound) // leased, not dead
+	again := must(db.ClaimOutbox(ctx, "node", 10, time.Minute))(t)
+	if len(again) != 1 || again[0].Seq != rows[0].Seq || again[0].Attempts != 1 {
+		t.Errorf("claimed %+v", again)
+	}
+	if dead := must(db.DeadRows(ctx, 0))(t); len(dead) != 1 {
+		t.Errorf("dead %+v", dead)
+	}
+}

@@ -133,7 +133,24 @@ func testTalks(t *testing.T, open opener) {
 	if lines[0] != full || lines[1].Content != "收到" || lines[1].ID == "" || lines[2].ID != "k3" {
 		t.Errorf("lines %+v", lines)
 	}
-	if _, lines, _ := db.Talks(ctx, conversation.ID, 1); len(lines) != 1 || lines[0].ID != "k3" {
+	if !got.LastUserAt.Equal(full.At) { // what others say opens no window
+		t.Errorf("the user spoke last at %v", got.LastUserAt)
+	}
+	u := must(db.SignIn(ctx, SignIn{AppID: "wx1", OpenID: "o1", Nickname: "小明"}))(t)
+	_, _, err = db.RecordPush(ctx, Push{Key: "m2", AppID: "wx1", OpenID: "o1", Talk: &Talk{From: "user", Type: "text", Content: "?", At: full.At.Add(-time.Hour)}})
+	check(t, err)
+	got = must(db.Conversations(ctx, 0))(t)[0]
+	if got.UnreadN != 1 || got.Nickname != u.Nickname || !got.LastUserAt.Equal(full.At) {
+		t.Errorf("after an old line %+v", got)
+	}
+	for range 2 {
+		check(t, db.MarkRead(ctx, conversation.ID))
+	}
+	if got, _, err := db.Talks(ctx, conversation.ID, 1); err != nil || got.UnreadN != 0 || got.LastText != "?" {
+		t.Errorf("read %+v, %v", got, err)
+	}
+	wantErr(t, db.MarkRead(ctx, "nowhere"), ErrNotFound)
+	if _, lines, _ := db.Talks(ctx, conversation.ID, 2); len(lines) != 2 || lines[0].ID != "k3" {
 		t.Errorf("newest %+v", lines)
 	}
 	rows := must(db.ClaimOutbox(ctx, "node", 10, time.Minute))(t)

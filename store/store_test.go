@@ -97,6 +97,23 @@ func testStore(t *testing.T, open opener) {
 		{"payment/conflicts", testMarkPaid_conflict},
 		{"payment/states", testMarkPaid_states},
 		{"payment/tell fails", testMarkPaid_tellFails},
+		{"orders/close", testCloseOrder},
+		{"orders/unpaid", testUnpaidOrders},
+		{"refunds", testRefunds},
+		{"refunds/closed then success", testRefunds_closedThenSuccess},
+		{"refunds/concurrent", testRefunds_concurrent},
+		{"refunds/model", testRefunds_model},
+		{"refunds/processing", testProcessingRefunds},
+		{"erasure", testErase},
+		{"erasure/concurrent", testErase_concurrent},
+		{"block", testBlock},
+		{"followers", testFollowers},
+		{"followers/concurrent", testFollowers_concurrent},
+		{"pictures", testPictures},
+		{"audit", testAudits},
+		{"nodes", testNodes},
+		{"profile", testProfile},
+		{"outbox/dead", testDeadRows},
 		{"mail", testMail},
 		{"mail/concurrent", testMail_concurrent},
 		{"mail/model", testMail_model},
@@ -211,6 +228,10 @@ func testInputs(t *testing.T, open opener) {
 		_, err := db.SignIn(ctx, s)
 		return err
 	}
+	refund := func(r Refund) error {
+		_, _, err := db.BeginRefund(ctx, r)
+		return err
+	}
 	second := func(_ any, err error) error { return err }
 	for field, err := range map[string]error{
 		"OutTradeNo short":     order(func(o *Order) { o.OutTradeNo = "12345" }),
@@ -250,6 +271,25 @@ func testInputs(t *testing.T, open opener) {
 		"ttl":                  second(db.Lease(ctx, "a", "b", -1)),
 		"BodyHash":             second(db.BeginBroadcast(ctx, "a", nil)),
 		"token":                db.SetPlatformToken(ctx, "a", "", time.Now()),
+		"Phone":                db.SetPhone(ctx, "u", strings.Repeat("1", maxName+1)),
+		"Phone sign in":        signIn(SignIn{AppID: "wx1", OpenID: "secret-openid", Phone: "1\x00"}),
+		"OutRefundNo":          refund(Refund{OutTradeNo: "123456"}),
+		"OutRefundNo long":     refund(Refund{OutTradeNo: "123456", OutRefundNo: strings.Repeat("1", 65)}),
+		"OutTradeNo refund":    refund(Refund{OutRefundNo: "r1"}),
+		"Fen":                  refund(Refund{OutTradeNo: "123456", OutRefundNo: "r1", Fen: -1}),
+		"Fen high":             refund(Refund{OutTradeNo: "123456", OutRefundNo: "r1", Fen: maxFen + 1}),
+		"Reason":               refund(Refund{OutTradeNo: "123456", OutRefundNo: "r1", Reason: "\xff"}),
+		"Follower.OpenID":      db.PutFollower(ctx, Follower{AppID: "mp1"}),
+		"Follower.Scene":       push(Push{AppID: "mp1", Key: "1", OpenID: "secret-openid", Follow: &Follower{Scene: "\x00"}}),
+		"OpenID unfollow":      push(Push{AppID: "mp1", Key: "1", Unfollow: true}),
+		"UserID erase":         db.EraseUser(ctx, strings.Repeat("u", 65)),
+		"UserID block":         db.Block(ctx, "a b", true),
+		"limit unpaid":         second(db.UnpaidOrders(ctx, time.Now(), 1001)),
+		"limit refunds":        second(db.ProcessingRefunds(ctx, time.Now(), -1)),
+		"limit dead":           second(db.DeadRows(ctx, -1)),
+		"limit audits":         second(db.Audits(ctx, -1)),
+		"ID node":              db.PutNode(ctx, Node{}),
+		"ContentType":          second(db.PutPicture(ctx, "k", "u", Picture{ContentType: "text/html", Data: []byte("x")})),
 		"Telling.ID": push(Push{AppID: "wx1", Key: "2", Tell: func(Conversation, User) []Telling {
 			return []Telling{{Kind: TellRoom, To: "kf"}}
 		}}),
@@ -268,7 +308,7 @@ func testInputs(t *testing.T, open opener) {
 			t.Errorf("%s: the error shows an openid: %v", field, err)
 		}
 	}
-	for _, table := range []string{"users", "orders", "mailboxes", "pushes", "outbox", "broadcasts"} {
+	for _, table := range []string{"users", "orders", "mailboxes", "pushes", "outbox", "broadcasts", "refunds", "followers", "blocks", "pictures", "nodes"} {
 		if n := count(t, db, "SELECT COUNT(*) FROM "+table); n != 0 {
 			t.Errorf("%d rows in %s", n, table)
 		}

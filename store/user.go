@@ -212,17 +212,20 @@ func (t *tx) user(where string, args ...any) (u User, err error) {
 
 // ensureUser finds or makes the user of (appID, openID); on PostgreSQL their row is locked.
 func (t *tx) ensureUser(appID, openID string) (User, error) {
-	const where = "app_id = ? AND open_id = ?"
-	u, err := t.user(where+t.lock, appID, openID)
-	if err != ErrNotFound {
-		return u, err
+	for try := 1; ; try++ {
+		u, err := t.user("app_id = ? AND open_id = ?"+t.lock, appID, openID)
+		if err != ErrNotFound || try == ensureTries {
+			return u, err
+		}
+		if _, err := t.exec(`INSERT INTO users (id, app_id, open_id, created_at, seen_at) VALUES (?, ?, ?, ?, ?)
+			ON CONFLICT (app_id, open_id) DO NOTHING`, newID(), appID, openID, stamp(t.now), stamp(t.now)); err != nil {
+			return User{}, err
+		}
 	}
-	if _, err := t.exec(`INSERT INTO users (id, app_id, open_id, created_at, seen_at) VALUES (?, ?, ?, ?, ?)
-		ON CONFLICT (app_id, open_id) DO NOTHING`, newID(), appID, openID, stamp(t.now), stamp(t.now)); err != nil {
-		return User{}, err
-	}
-	return t.user(where+t.lock, appID, openID)
 }
+
+// ensureTries is how often a user is made whom other transactions make and erase at the same time.
+const ensureTries = 20
 
 // someUser finds a user by id, or by openid when id is empty; one whom the table does not know has only these.
 func (t *tx) someUser(id, appID, openID string) (User, error) {

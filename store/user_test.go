@@ -3,6 +3,7 @@ package store
 import (
 	"fmt"
 	"regexp"
+	"strings"
 	"testing"
 	"time"
 )
@@ -112,4 +113,67 @@ func testRevocations(t *testing.T, open opener) {
 	if s := ids(time.Time{}); s != "12" {
 		t.Errorf("after one expired: %s", s)
 	}
+	// A token that was exchanged keeps its sockets, until it is made dead for them too.
+	for i, one := range []struct{ keep, kept bool }{{true, true}, {true, true}, {false, false}, {true, false}} {
+		at := c.now()
+		check(t, db.RevokeToken(ctx, "jti-5", start.Add(12*time.Hour), one.keep))
+		all := must(db.Revocations(ctx, at))(t)
+		if changes := i == 0 || i == 2; len(all) == 1 != changes || changes && all[0].Keep != one.kept {
+			t.Errorf("%d: %+v", i, all)
+		}
+		c.move(time.Minute)
+	}
+}
+
+func testProfile(t *testing.T, open opener) {
+	db, ctx := open(t, newClock()), t.Context()
+	u := must(db.SignIn(ctx, SignIn{AppID: "wx1", OpenID: "o1", Nickname: "小明", Avatar: "https://a/1.png"}))(t)
+	other := must(db.SignIn(ctx, SignIn{AppID: "wx1", OpenID: "o2", Phone: "+85291234567"}))(t)
+	if other.Phone != "+85291234567" {
+		t.Errorf("signed in %+v", other)
+	}
+	text := func(s string) *string { return &s }
+	for _, one := range []struct {
+		nickname, avatar *string
+		want             string
+	}{
+		{nil, nil, "小明 https://a/1.png"},
+		{text("小红"), nil, "小红 https://a/1.png"},
+		{nil, text("https://a/2.png"), "小红 https://a/2.png"},
+		{text(""), text(""), " "},
+	} {
+		got := must(db.UpdateProfile(ctx, u.ID, one.nickname, one.avatar))(t)
+		if got != must(db.User(ctx, u.ID))(t) || got.Nickname+" "+got.Avatar != one.want {
+			t.Errorf("%+v, want %s", got, one.want)
+		}
+	}
+	_, err := db.UpdateProfile(ctx, "nobody", text("x"), nil)
+	wantErr(t, err, ErrNotFound)
+	_, err = db.UpdateProfile(ctx, u.ID, text(strings.Repeat("x", maxText+1)), nil)
+	wantErr(t, err, ErrInvalid)
+
+	const phone = "+8613800138000"
+	check(t, db.SetPhone(ctx, u.ID, phone))
+	if got := must(db.SignIn(ctx, SignIn{AppID: "wx1", OpenID: "o1"}))(t); got.Phone != phone {
+		t.Errorf("phone %q", got.Phone)
+	}
+	if got := must(db.UserByOpenID(ctx, "wx1", "o1"))(t); got.Phone != phone {
+		t.Errorf("phone %q", got.Phone)
+	}
+	if found := traces(t, db, []string{"13800138000", "91234567"}); len(found) > 0 {
+		t.Errorf("not sealed: %v", found)
+	}
+	// In another row it does not open; the user is still there.
+	check(t, db.engine.write(ctx, func(t *tx) error {
+		_, err := t.exec("UPDATE users SET (phone, phone_kid) = (SELECT phone, phone_kid FROM users WHERE id = ?) WHERE id = ?", other.ID, u.ID)
+		return err
+	}))
+	if got := must(db.User(ctx, u.ID))(t); got.Phone != "" || got.ID != u.ID {
+		t.Errorf("moved phone %+v", got)
+	}
+	check(t, db.SetPhone(ctx, other.ID, ""))
+	if got := must(db.User(ctx, other.ID))(t); got.Phone != "" {
+		t.Errorf("forgotten phone %q", got.Phone)
+	}
+	wantErr(t, db.SetPhone(ctx, "nobody", phone), ErrNotFound)
 }
