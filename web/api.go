@@ -70,7 +70,7 @@ func handle[I, O any](s *Server, rt route, h func(context.Context, *I) (O, error
 	case users:
 		op.Security = []map[string][]string{{"bearer": {}}}
 		op.Errors = append(op.Errors, http.StatusUnauthorized)
-	case admins:
+	case admins, staff:
 		op.Security = []map[string][]string{{"apiKey": {}}, {"bearer": {}}}
 		op.Errors = append(op.Errors, http.StatusUnauthorized, http.StatusForbidden)
 	}

@@ -99,8 +99,8 @@ func (s *Server) routeInbox() {
 		description: "The answer is stored and sent by WeChat's customer-service message as soon as WeChat takes it.",
 		errors:      []int{http.StatusBadRequest, http.StatusNotFound, http.StatusConflict},
 	}, func(ctx context.Context, in *struct {
-		conversationPath
-		body[replyRequest]
+		ID   string `path:"id" maxLength:"64"`
+		Body replyRequest
 	}) (saidView, error) {
 		return s.reply(ctx, in.ID, in.Body)
 	})

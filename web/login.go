@@ -63,7 +63,7 @@ func (s *Server) routeLogin() {
 		description: "The token is dead at once and its sockets are closed with 4501.",
 	}, func(ctx context.Context, _ *empty) (empty, error) {
 		session, _ := requestOf(ctx).user()
-		if err := s.o.Tokens.Revoke(ctx, session); err != nil {
+		if err := s.o.Tokens.Revoke(ctx, session, false); err != nil {
 			return empty{}, fmt.Errorf("logout: %w", err)
 		}
 		s.o.Hub.Disconnect(hub.Target{Session: session.ID}, hub.DisconnectToken)
@@ -173,7 +173,7 @@ func (s *Server) refresh(ctx context.Context) (tokenView, error) {
 	if err != nil {
 		return tokenView{}, err
 	}
-	if err := s.o.Tokens.Revoke(ctx, session); err != nil {
+	if err := s.o.Tokens.Revoke(ctx, session, true); err != nil {
 		return tokenView{}, fmt.Errorf("refresh: %w", err)
 	}
 	return t, nil

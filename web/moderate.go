@@ -13,16 +13,14 @@ import (
 	"wxhub/wechat"
 )
 
-const (
-	sceneSocial     = 4    // msg_sec_check: what users say to each other
-	sceneProfile    = 1    // … and what they call themselves
-	moderatedLength = 2500 // characters in one check; WeChat takes no more
-)
+const moderatedLength = 2500 // characters in one check; WeChat takes no more
 
-// A Moderator asks WeChat (msg_sec_check) before anybody sees what a user wrote.
+// A Moderator asks WeChat (msg_sec_check) before anybody sees what a user wrote. WeChat judges the words of people whom
+// it knows: without a mini-program there are none, and the words of somebody who never logged in with WeChat, whose token
+// another program signed, are that program's to judge.
 type Moderator struct {
 	Store  *store.DB
-	WeChat *wechat.Client
+	WeChat *wechat.Client // nil: nothing is judged
 	// FailOpen lets text pass that nobody could judge: WeChat away, or an author whom WeChat has not seen in two hours.
 	// Without it such text is refused and the author told to try again.
 	FailOpen bool
@@ -31,20 +29,23 @@ type Moderator struct {
 
 // Moderate is for hub.Options.Moderate: it judges every text in a message of a user. Staff and admins speak for the shop.
 func (m *Moderator) Moderate(ctx context.Context, s hub.Session, _ string, said hub.Message) error {
-	if s.Role != "user" {
+	if s.Role != "user" || m.WeChat == nil {
 		return nil
 	}
 	u, err := m.Store.User(ctx, s.User)
-	if err != nil && !errors.Is(err, store.ErrNotFound) {
+	switch {
+	case errors.Is(err, store.ErrNotFound), err == nil && u.OpenID == "":
+		return nil
+	case err != nil:
 		return fmt.Errorf("moderate: %w", err)
 	}
-	return m.check(ctx, u, sceneSocial, said.Action+"\n"+texts(said.Payload))
+	return m.check(ctx, u, wechat.SceneSocial, said.Action+"\n"+said.Target+"\n"+texts(said.Payload))
 }
 
 // check returns nil for text that may be shown, hub.ErrRisky for text that may not.
 func (m *Moderator) check(ctx context.Context, u store.User, scene int, text string) error {
 	for part := range pieces(text, moderatedLength) {
-		verdict, err := m.verdict(ctx, u, scene, part)
+		verdict, err := m.WeChat.CheckText(ctx, u.OpenID, scene, part)
 		switch {
 		case err != nil && m.FailOpen:
 			m.Logger.Warn("text shown without a verdict", "user", u.ID, "err", err)
@@ -55,16 +56,6 @@ func (m *Moderator) check(ctx context.Context, u store.User, scene int, text str
 		}
 	}
 	return nil
-}
-
-func (m *Moderator) verdict(ctx context.Context, u store.User, scene int, text string) (wechat.Verdict, error) {
-	if m.WeChat == nil {
-		return "", errors.New("no WeChat app is configured")
-	}
-	if u.OpenID == "" {
-		return "", errors.New("the author has never logged in with WeChat")
-	}
-	return m.WeChat.CheckText(ctx, u.OpenID, scene, text)
 }
 
 // texts are all strings of a JSON value, names of fields too: whatever a page might show.

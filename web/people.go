@@ -7,6 +7,7 @@ import (
 	"net/http"
 
 	"wxhub/hub"
+	"wxhub/store"
 	"wxhub/wechat"
 )
 
@@ -47,8 +48,12 @@ func (s *Server) routePeople() {
 		method: http.MethodDelete, path: "/api/me", access: users, tag: "login", summary: "Erase my data",
 		description: "Names, ids of WeChat, phone number, mail and conversations are gone; orders stay, as the law wants them, without a name. " +
 			"Every token is dead.",
+		errors: []int{http.StatusForbidden},
 	}, func(ctx context.Context, _ *empty) (empty, error) {
 		session, _ := requestOf(ctx).user()
+		if session.Role != "user" { // ids of staff are names of the shop's own; erased ones would be dead for good
+			return empty{}, errForbidden
+		}
 		if err := s.o.Store.EraseUser(ctx, session.User); err != nil {
 			return empty{}, fmt.Errorf("erase %s: %w", session.User, err)
 		}
@@ -94,8 +99,8 @@ func (s *Server) changeProfile(ctx context.Context, in profileRequest) (userView
 		if name == "" && *in.Nickname != "" {
 			return userView{}, badRequest("the nickname has no visible character")
 		}
-		if name != "" && s.o.Moderator != nil {
-			switch err := s.o.Moderator.check(ctx, u, sceneProfile, name); {
+		if name != "" && s.o.Moderator != nil && s.o.Moderator.WeChat != nil {
+			switch err := s.o.Moderator.check(ctx, u, wechat.SceneProfile, name); {
 			case errors.Is(err, hub.ErrRisky):
 				return userView{}, errRisky
 			case err != nil:
@@ -107,7 +112,11 @@ func (s *Server) changeProfile(ctx context.Context, in profileRequest) (userView
 	if in.Avatar != nil && *in.Avatar != "" && cleanPicture(*in.Avatar) == "" {
 		return userView{}, badRequest("avatar must be an http or https URL")
 	}
-	if u, err = s.o.Store.UpdateProfile(ctx, u.ID, in.Nickname, in.Avatar); err != nil {
+	u, err = s.o.Store.UpdateProfile(ctx, u.ID, in.Nickname, in.Avatar)
+	switch {
+	case errors.Is(err, store.ErrNotFound): // erased meanwhile
+		return userView{}, errBadToken
+	case err != nil:
 		return userView{}, fmt.Errorf("profile: %w", err)
 	}
 	return viewUser(u), nil
@@ -131,18 +140,28 @@ func (s *Server) learnPhone(ctx context.Context, in phoneRequest) (v phoneView, 
 	var d wechat.UserData
 	if in.Code != "" {
 		if d, err = s.o.WeChat.PhoneNumber(ctx, in.Code); err != nil {
-			return v, fmt.Errorf("phone: %w", wechatError(err))
+			e := wechatError(err)
+			if refused := (*Error)(nil); errors.As(e, &refused) && refused.Code == "invalid_code" {
+				refused.Status = http.StatusBadRequest // the person's token is as good as before
+			}
+			return v, fmt.Errorf("phone: %w", e)
 		}
 	} else {
 		key, err := s.o.Store.SessionKey(ctx, u.ID)
-		if err != nil {
+		switch {
+		case errors.Is(err, store.ErrNotFound), errors.Is(err, store.ErrSealed):
+			return v, &Error{Status: http.StatusBadRequest, Code: "bad_data", Err: err}
+		case err != nil:
 			return v, fmt.Errorf("phone: %w", err)
 		}
 		if d, err = s.o.WeChat.DecryptUserData(key, in.EncryptedData, in.IV); err != nil || d.PhoneNumber == "" {
 			return v, &Error{Status: http.StatusBadRequest, Code: "bad_data", Err: err}
 		}
 	}
-	if err := s.o.Store.SetPhone(ctx, u.ID, d.PhoneNumber); err != nil {
+	switch err := s.o.Store.SetPhone(ctx, u.ID, d.PhoneNumber); {
+	case errors.Is(err, store.ErrNotFound): // erased meanwhile
+		return v, errBadToken
+	case err != nil:
 		return v, fmt.Errorf("phone: %w", err)
 	}
 	return phoneView{d.PhoneNumber, d.PurePhoneNumber, d.CountryCode}, nil

@@ -114,6 +114,7 @@ var sentences = map[string][2]string{
 	"wechat_config":      {"商家的微信配置有误，请联系商家", "WeChat refuses the shop's settings; tell the shop"},
 	"bad_login":          {"用户名或密码不对", "The user name or the password is wrong"},
 	"pay_refused":        {"微信支付没有接受这笔订单", "WeChat Pay does not take this order"},
+	"risky_content":      {"内容可能违规，请换个说法", "This may not be shown to others; say it in other words"},
 	"not_configured":     {"该功能尚未配置", "This part is not set up; see the settings in the documents"},
 	"unavailable":        {"服务暂时不可用，请稍后再试", "Not just now; try again soon"},
 	"internal":           {"服务器出错了，请稍后再试", "Our fault; try again later"},

@@ -218,6 +218,7 @@ type access int
 const (
 	everyone access = iota
 	users           // any good token
+	staff           // an API key, or a token of role staff or admin
 	admins          // an API key, or a token of role admin
 )
 
@@ -225,7 +226,7 @@ const (
 func (a access) admit(q *request) *Error {
 	_, known := q.user()
 	switch {
-	case a == everyone, a == admins && q.apiKey != "":
+	case a == everyone, a >= staff && q.apiKey != "":
 		return nil
 	case q.denied != nil:
 		return q.denied
@@ -233,7 +234,7 @@ func (a access) admit(q *request) *Error {
 		return errForbidden
 	case !known:
 		return errUnauthorized
-	case a == admins && q.session.Role != "admin":
+	case a == admins && q.session.Role != "admin", a == staff && q.session.Role == "user":
 		return errForbidden
 	}
 	return nil

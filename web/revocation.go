@@ -2,6 +2,7 @@ package web
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"time"
 
@@ -14,6 +15,8 @@ const revokedSlack = 5 * time.Second // how far back each look reaches: commits 
 // revocations is what this node knows of dead tokens and of blocked and erased users. Safe for concurrent use.
 type revocations struct {
 	db *store.DB // nil: nothing is known
+
+	deciding sync.Mutex // held over a decision about a user and over each look at those of others, so that no look brings back what was before
 
 	mu       sync.RWMutex
 	tokens   map[string]revoked // by token id
@@ -64,21 +67,29 @@ func (v *revocations) Revoke(ctx context.Context, s hub.Session, keep bool) erro
 func (v *revocations) ended(s hub.Session) (d hub.Disconnect, ended bool) {
 	v.mu.RLock()
 	defer v.mu.RUnlock()
-	if _, blocked := v.blocked[s.User]; blocked {
+	if erased, blocked := v.blocked[s.User]; erased {
+		return hub.DisconnectToken, true
+	} else if blocked {
 		return hub.DisconnectBlocked, true
 	}
 	r, dead := v.tokens[s.ID]
 	return hub.DisconnectToken, dead && !r.keep
 }
 
-// Block refuses a user's tokens, or takes them again.
+// Block refuses a user's tokens, or takes them again: here at once, elsewhere when the other nodes look next. It returns
+// after the commit. store.ErrErased: the id is dead for good.
 func (v *revocations) Block(ctx context.Context, user string, blocked bool) error {
+	if v.db == nil {
+		return errors.New("web: block: no store")
+	}
+	v.deciding.Lock()
+	defer v.deciding.Unlock()
 	if err := v.db.Block(ctx, user, blocked); err != nil {
 		return err
 	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	v.block(user, blocked, false)
+	v.decide(user, blocked, false)
 	return nil
 }
 
@@ -86,21 +97,25 @@ func (v *revocations) Block(ctx context.Context, user string, blocked bool) erro
 func (v *revocations) Erase(user string) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	v.block(user, true, true)
+	v.decide(user, true, true)
 }
 
-func (v *revocations) block(user string, blocked, erased bool) {
-	if blocked || erased {
+// decide notes the newest decision about a user. Needs v.mu. Erased is for good.
+func (v *revocations) decide(user string, blocked, erased bool) {
+	switch {
+	case v.blocked[user]:
+	case blocked || erased:
 		v.blocked[user] = erased
-	} else {
+	default:
 		delete(v.blocked, user)
 	}
 }
 
-// news is what other nodes decided since the last look.
+// news is what other nodes decided since the last look: whose sockets are to be closed.
 type news struct {
-	sessions []string // whose sockets are to be closed
-	users    []string // likewise
+	sessions []string
+	blocked  []string // users
+	erased   []string // users
 }
 
 // learn reads what others decided.
@@ -108,6 +123,8 @@ func (v *revocations) learn(ctx context.Context) (fresh news, err error) {
 	if v.db == nil {
 		return fresh, nil
 	}
+	v.deciding.Lock()
+	defer v.deciding.Unlock()
 	v.mu.RLock()
 	tokensTo, usersTo := v.tokensTo, v.usersTo
 	v.mu.RUnlock()
@@ -131,10 +148,13 @@ func (v *revocations) learn(ctx context.Context) (fresh news, err error) {
 		v.tokensTo = later(v.tokensTo, r.At)
 	}
 	for _, u := range users {
-		if _, known := v.blocked[u.UserID]; u.Blocked && !known {
-			fresh.users = append(fresh.users, u.UserID)
+		switch erased, known := v.blocked[u.UserID]; {
+		case u.Erased && !erased:
+			fresh.erased = append(fresh.erased, u.UserID)
+		case u.Blocked && !known:
+			fresh.blocked = append(fresh.blocked, u.UserID)
 		}
-		v.block(u.UserID, u.Blocked, u.Erased)
+		v.decide(u.UserID, u.Blocked, u.Erased)
 		v.usersTo = later(v.usersTo, u.At)
 	}
 	return fresh, nil

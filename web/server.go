@@ -17,6 +17,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/go-chi/chi/v5"
 	"github.com/go-chi/chi/v5/middleware"
+	"github.com/google/uuid"
 
 	"wxhub/hub"
 	"wxhub/store"
@@ -44,8 +45,10 @@ type Options struct {
 	Limits         Limits
 	Always200      bool
 	Products       []Product
-	Replies        []Reply // auto-replies to customer messages, first fitting counts
-	Demo           *Demo   // nil outside the demo
+	Replies        []Reply    // auto-replies to customer messages, first fitting counts
+	Moderator      *Moderator // judges what users write; nil: nothing is judged
+	Demo           *Demo      // nil outside the demo
+	Node, Addr     string     // what this process is called in the cluster (empty: a random name), and where it listens
 	Version        string
 	Logger         *slog.Logger
 }
@@ -81,6 +84,9 @@ func New(o Options) (*Server, error) {
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.Node == "" {
+		o.Node = uuid.NewString()
 	}
 	s := &Server{
 		o: o, log: o.Logger, callbacks: newCallbacks(o), apiKeys: map[string][sha256.Size]byte{}, started: time.Now(),
@@ -132,8 +138,11 @@ func (s *Server) routes() http.Handler {
 		r.Use(s.identify)
 		s.api = newAPI(r, s.o.Version)
 		s.routeLogin()
+		s.routePeople()
 		s.routeShop()
 		s.routeAdmin()
+		s.routeStaff()
+		s.routeInbox()
 	})
 	r.Get("/ws", s.openSocket)
 
@@ -149,6 +158,7 @@ func (s *Server) routes() http.Handler {
 	r.With(s.identify).Handle("/debug/pprof/*", s.pprof())
 
 	documents := docs.Handler()
+	r.Handle("/api/asyncapi.json", documents)
 	r.Handle("/docs", documents)
 	r.Handle("/docs/*", documents)
 	door := docs.DoorInfo{Version: s.o.Version, AdminUser: s.o.AdminUser}
@@ -183,6 +193,15 @@ const (
 // Run keeps the server's background knowledge fresh (revoked tokens, limiter sweeps) until ctx ends.
 func (s *Server) Run(ctx context.Context) error {
 	learn, sweep := time.NewTicker(learnEvery), time.NewTicker(sweepEvery)
+	alive := time.NewTicker(nodeEvery)
+	defer alive.Stop()
+	var before hub.Stats
+	s.announceNode(ctx, &before, 0)
+	defer func() {
+		leaving, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+		defer cancel()
+		_ = s.o.Store.RemoveNode(leaving, s.o.Node) // unheard of for some seconds, it is not listed anyway
+	}()
 	defer learn.Stop()
 	defer sweep.Stop()
 	failing := false
@@ -192,15 +211,25 @@ func (s *Server) Run(ctx context.Context) error {
 			return ctx.Err()
 		case <-learn.C:
 			looking, cancel := context.WithTimeout(ctx, 5*time.Second)
-			dead, err := s.o.Tokens.learn(looking)
+			fresh, err := s.o.Tokens.learn(looking)
 			cancel()
 			if (err != nil) != failing && ctx.Err() == nil {
 				failing = err != nil
 				s.log.Warn("revoked tokens: the store's answers changed", "err", err)
 			}
-			for _, id := range dead {
+			for _, id := range fresh.sessions {
 				s.o.Hub.Disconnect(hub.Target{Session: id}, hub.DisconnectToken)
 			}
+			for _, user := range fresh.blocked {
+				s.o.Hub.Disconnect(hub.Target{User: user}, hub.DisconnectBlocked)
+			}
+			for _, user := range fresh.erased {
+				s.o.Hub.Disconnect(hub.Target{User: user}, hub.DisconnectToken)
+			}
+		case <-alive.C:
+			telling, cancel := context.WithTimeout(ctx, nodeEvery)
+			s.announceNode(telling, &before, nodeEvery)
+			cancel()
 		case <-sweep.C:
 			s.o.Tokens.forget()
 			for _, l := range []*limiter{s.addresses, s.users, s.adminTries, s.handshakes} {

@@ -38,8 +38,8 @@ func (s *Server) openSocket(w http.ResponseWriter, r *http.Request) {
 		s.log.Debug("socket not opened", "request", q.id, "err", err)
 		return
 	}
-	if s.o.Tokens.dead(q.session.ID) { // revoked between the check and the hub's knowing of the socket
-		s.o.Hub.Disconnect(hub.Target{Session: q.session.ID}, hub.DisconnectToken)
+	if why, ended := s.o.Tokens.ended(q.session); ended { // between the check and the hub's knowing of the socket
+		s.o.Hub.Disconnect(hub.Target{User: q.session.User, Session: q.session.ID}, why)
 	}
 }
 

@@ -1,18 +1,21 @@
 package web
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
+	"strings"
 	"time"
 
 	"wxhub/hub"
 	"wxhub/store"
 )
 
-// What staff and admins see and do with rooms, users and nodes; orders stand in pay.go, conversations in inbox.go.
+// What admins see and do with rooms, users and nodes; orders stand in pay.go, conversations in inbox.go.
 
 type roomRow struct {
 	Room    string `json:"room"`
@@ -38,13 +41,12 @@ type userPath struct {
 func (s *Server) routeStaff() {
 	handle(s, route{
 		method: http.MethodGet, path: "/api/admin/rooms", access: admins, tag: "admin", summary: "Rooms that have members",
-	}, func(ctx context.Context, _ *empty) ([]roomRow, error) {
-		rooms := s.o.Hub.Rooms()
-		list := make([]roomRow, len(rooms))
-		for i, r := range rooms {
-			list[i] = roomRow{r.Room, r.Users, r.Sockets, r.Head.Epoch, r.Head.Offset}
-		}
-		return list, nil
+		description: "The fullest first. Mailboxes (user:ID) are left out: every open socket has one.",
+		errors:      []int{http.StatusBadRequest, http.StatusServiceUnavailable},
+	}, func(ctx context.Context, in *struct {
+		Limit int `query:"limit" minimum:"1" maximum:"1000" default:"500"`
+	}) ([]roomRow, error) {
+		return s.rooms(ctx, in.Limit)
 	})
 	handle(s, route{
 		method: http.MethodGet, path: "/api/admin/rooms/{room}", access: admins, tag: "admin", summary: "Who is in a room, and what was said there",
@@ -58,7 +60,8 @@ func (s *Server) routeStaff() {
 		method: http.MethodPost, path: "/api/admin/users/{id}/disconnect", access: admins, tag: "admin", summary: "Close every socket of a user (4503)",
 	}, func(ctx context.Context, in *userPath) (closedView, error) {
 		n := s.o.Hub.Disconnect(hub.Target{User: in.ID}, hub.DisconnectBlocked)
-		return closedView{n}, s.audit(ctx, "disconnect", "user "+in.ID)
+		s.audit(ctx, "disconnect", "user "+in.ID)
+		return closedView{n}, nil
 	})
 	for _, block := range []bool{true, false} {
 		path, summary := "/api/admin/users/{id}/block", "Block a user: every socket is closed (4503), tokens and logins are refused"
@@ -67,31 +70,15 @@ func (s *Server) routeStaff() {
 		}
 		handle(s, route{
 			method: http.MethodPost, path: path, access: admins, tag: "admin", summary: summary,
+			errors: []int{http.StatusConflict},
 		}, func(ctx context.Context, in *userPath) (blockedView, error) {
-			if err := s.o.Tokens.Block(ctx, in.ID, block); err != nil {
-				return blockedView{}, fmt.Errorf("block %s: %w", in.ID, err)
-			}
-			what := "unblock"
-			if block {
-				what = "block"
-				s.o.Hub.Disconnect(hub.Target{User: in.ID}, hub.DisconnectBlocked)
-			}
-			return blockedView{block}, s.audit(ctx, what, "user "+in.ID)
+			return s.block(ctx, in.ID, block)
 		})
 	}
 	handle(s, route{
 		method: http.MethodGet, path: "/api/admin/nodes", access: admins, tag: "admin", summary: "The cluster's nodes",
 	}, func(ctx context.Context, _ *empty) ([]nodeView, error) {
-		nodes, err := s.o.Store.Nodes(ctx, time.Now().Add(-nodeGone))
-		if err != nil {
-			return nil, fmt.Errorf("nodes: %w", err)
-		}
-		list := make([]nodeView, len(nodes))
-		for i, n := range nodes {
-			list[i] = nodeView{n.ID, n.Version, n.Addr, n.StartedAt.UnixMilli(), n.SeenAt.UnixMilli(),
-				n.Sockets, n.Users, n.Rooms, n.PublishedPerSec, n.ID == s.o.Node}
-		}
-		return list, nil
+		return s.nodes(ctx)
 	})
 }
 
@@ -120,6 +107,57 @@ func unavailable(what string, err error) *Error {
 	return &Error{Status: http.StatusServiceUnavailable, Code: "unavailable", RetryAfter: time.Second, Err: fmt.Errorf("%s: %w", what, err)}
 }
 
+// rooms are the fullest rooms, mailboxes left out.
+func (s *Server) rooms(ctx context.Context, limit int) ([]roomRow, error) {
+	all, err := s.o.Hub.Rooms(ctx)
+	if err != nil {
+		return nil, unavailable("rooms", err)
+	}
+	list := []roomRow{}
+	for _, r := range all {
+		if !strings.HasPrefix(r.Room, mailRoom) {
+			list = append(list, roomRow{r.Room, r.Users, r.Sockets, r.Head.Epoch, r.Head.Offset})
+		}
+	}
+	slices.SortFunc(list, func(a, b roomRow) int {
+		return cmp.Or(cmp.Compare(b.Sockets, a.Sockets), cmp.Compare(a.Room, b.Room))
+	})
+	return list[:min(limit, len(list))], nil
+}
+
+// block refuses a user everywhere, or takes it back. Nobody locks themselves out.
+func (s *Server) block(ctx context.Context, user string, blocked bool) (blockedView, error) {
+	if me, ok := requestOf(ctx).user(); ok && me.User == user {
+		return blockedView{}, &Error{Status: http.StatusConflict, Code: "conflict", Message: "this is yourself"}
+	}
+	switch err := s.o.Tokens.Block(ctx, user, blocked); {
+	case errors.Is(err, store.ErrErased):
+		return blockedView{}, &Error{Status: http.StatusConflict, Code: "conflict", Message: "this person's data was erased; the id stays dead"}
+	case err != nil:
+		return blockedView{}, fmt.Errorf("block %s: %w", user, err)
+	}
+	what := "unblock"
+	if blocked {
+		what = "block"
+		s.o.Hub.Disconnect(hub.Target{User: user}, hub.DisconnectBlocked)
+	}
+	s.audit(ctx, what, "user "+user)
+	return blockedView{blocked}, nil
+}
+
+func (s *Server) nodes(ctx context.Context) ([]nodeView, error) {
+	nodes, err := s.o.Store.Nodes(ctx, time.Now().Add(-nodeGone))
+	if err != nil {
+		return nil, fmt.Errorf("nodes: %w", err)
+	}
+	list := make([]nodeView, len(nodes))
+	for i, n := range nodes {
+		list[i] = nodeView{n.ID, n.Version, n.Addr, n.StartedAt.UnixMilli(), n.SeenAt.UnixMilli(),
+			n.Sockets, n.Users, n.Rooms, n.PublishedPerSec, n.ID == s.o.Node}
+	}
+	return list, nil
+}
+
 const roomMessages = 50
 
 func (s *Server) room(ctx context.Context, room string) (roomView, error) {
@@ -138,21 +176,23 @@ func (s *Server) room(ctx context.Context, room string) (roomView, error) {
 	return v, nil
 }
 
-// audit writes down who did what. What was done is done: a store that is away is logged, not told.
-func (s *Server) audit(ctx context.Context, what, about string) error {
+// audit writes down who did what, also when they hang up. What was done is done: a store that is away is logged, not told.
+func (s *Server) audit(ctx context.Context, what, about string) {
 	q := requestOf(ctx)
 	who := "key " + q.apiKey
 	if q.apiKey == "" {
 		who = q.session.Role + " " + q.session.User
 	}
 	s.log.Info("admin", "who", who, "what", what, "about", about)
-	if err := s.o.Store.Audit(ctx, who, what, about); err != nil && !errors.Is(err, context.Canceled) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), auditWait)
+	defer cancel()
+	if err := s.o.Store.Audit(ctx, who, what, about); err != nil {
 		s.log.Error("audit row not written", "who", who, "what", what, "about", about, "err", err)
 	}
-	return nil
 }
 
 const (
+	auditWait = 2 * time.Second  // for our own store
 	nodeEvery = 2 * time.Second  // how often a node says that it lives
 	nodeGone  = 15 * time.Second // silent so long it is not listed
 )

@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"regexp"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/golang-jwt/jwt/v5"
@@ -19,11 +18,10 @@ import (
 )
 
 const (
-	tokenParty   = "wxhub"          // iss and aud
-	tokenBytes   = 4 << 10          // longer ones are not even parsed
-	tokenLeeway  = 60 * time.Second // for iat and nbf: clocks of other signers differ. Never for exp
-	tokenRooms   = 100              // patterns in one token
-	revokedSlack = 5 * time.Second  // how far back each look for revocations reaches: commits are not in order of time
+	tokenParty  = "wxhub"          // iss and aud
+	tokenBytes  = 4 << 10          // longer ones are not even parsed
+	tokenLeeway = 60 * time.Second // for iat and nbf: clocks of other signers differ. Never for exp
+	tokenRooms  = 100              // patterns in one token
 )
 
 // A Key signs tokens (HS256). The kid is binding.
@@ -37,12 +35,8 @@ type Tokens struct {
 	signer Key
 	keys   map[string][]byte
 	ttl    time.Duration
-	db     *store.DB // nil: nothing is known to be revoked
 	parser *jwt.Parser
-
-	mu      sync.RWMutex
-	revoked map[string]time.Time // token id → when it would have expired
-	seenTo  time.Time            // revocations up to here are in revoked
+	revocations
 }
 
 var (
@@ -66,7 +60,7 @@ func NewTokens(keys []Key, ttl time.Duration, db *store.DB) (*Tokens, error) {
 		return nil, errors.New("web: no key to sign tokens with")
 	}
 	t := &Tokens{
-		signer: keys[0], keys: map[string][]byte{}, ttl: ttl, db: db, revoked: map[string]time.Time{},
+		signer: keys[0], keys: map[string][]byte{}, ttl: ttl, revocations: newRevocations(db),
 		parser: jwt.NewParser(
 			jwt.WithValidMethods([]string{jwt.SigningMethodHS256.Alg()}), jwt.WithExpirationRequired(), jwt.WithIssuedAt(),
 			jwt.WithIssuer(tokenParty), jwt.WithAudience(tokenParty), jwt.WithLeeway(tokenLeeway), jwt.WithStrictDecoding(),
@@ -158,18 +152,10 @@ func (t *Tokens) Check(_ context.Context, token string) (hub.Session, error) {
 	if expired || !time.Now().Before(s.ExpiresAt) {
 		return hub.Session{}, errTokenExpired
 	}
-	if t.dead(s.ID) {
-		return hub.Session{}, errBadToken
+	if err := t.allow(s); err != nil {
+		return hub.Session{}, err
 	}
 	return s, nil
-}
-
-// dead tells whether this node knows that a session was revoked.
-func (t *Tokens) dead(session string) bool {
-	t.mu.RLock()
-	defer t.mu.RUnlock()
-	_, dead := t.revoked[session]
-	return dead
 }
 
 // onlyExpired: what else is wrong with a token outweighs its age.
@@ -208,56 +194,4 @@ func unambiguous(token string) bool {
 		seen[name] = true
 	}
 	return true
-}
-
-// Revoke makes a session's token dead: here at once, elsewhere when the other nodes look next. It returns after the commit.
-func (t *Tokens) Revoke(ctx context.Context, s hub.Session) error {
-	if t.db != nil {
-		if err := t.db.RevokeToken(ctx, s.ID, s.ExpiresAt, false); err != nil {
-			return err
-		}
-	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.revoked[s.ID] = s.ExpiresAt
-	return nil
-}
-
-// learn reads the revocations that others made and returns those that are new here.
-func (t *Tokens) learn(ctx context.Context) (fresh []string, err error) {
-	if t.db == nil {
-		return nil, nil
-	}
-	since := t.seenTo
-	if !since.IsZero() {
-		since = since.Add(-revokedSlack)
-	}
-	list, err := t.db.Revocations(ctx, since)
-	if err != nil {
-		return nil, err
-	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	for _, r := range list {
-		if _, known := t.revoked[r.TokenID]; !known {
-			t.revoked[r.TokenID] = r.ExpiresAt
-			fresh = append(fresh, r.TokenID)
-		}
-		if r.At.After(t.seenTo) {
-			t.seenTo = r.At
-		}
-	}
-	return fresh, nil
-}
-
-// forget drops revocations of tokens that have expired meanwhile.
-func (t *Tokens) forget() {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	now := time.Now()
-	for id, at := range t.revoked {
-		if now.After(at.Add(tokenLeeway)) {
-			delete(t.revoked, id)
-		}
-	}
 }

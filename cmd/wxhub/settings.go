@@ -322,8 +322,8 @@ func (c *check) apiKeys() map[string]string {
 			name, key = "key"+strconv.Itoa(i+1), name
 		}
 		switch {
-		case len(key) < 16:
-			c.fail("API_KEYS", "key %q is shorter than 16 characters", name)
+		case len(key) < 8:
+			c.fail("API_KEYS", "key %q is shorter than 8 characters", name)
 		case keys[name] != "":
 			c.fail("API_KEYS", "name %q stands twice", name)
 		default:

@@ -22,7 +22,7 @@ const goodKeys = "WXHUB_JWT_KEYS=k1:0123456789abcdef0123456789abcdef"
 func TestServe_refusesBadSettings(t *testing.T) {
 	secret := "canary-secret-canary-secret"
 	code, _, errOut := runMain(t, []string{
-		"WXHUB_JWT_KEYS=k1:short", "WXHUB_API_KEYS=" + secret[:10], "WXHUB_LIMIT_USER=fast", "WXHUB_HEARTBEAT=soon",
+		"WXHUB_JWT_KEYS=k1:short", "WXHUB_API_KEYS=" + secret[:6], "WXHUB_LIMIT_USER=fast", "WXHUB_HEARTBEAT=soon",
 		"WXHUB_PUBLIC_URL=hub.example", "WXHUB_TRUSTED_PROXIES=everyone", "WXHUB_WECHAT_APPID=wx1", "WXHUB_ALWAYS_200=maybe",
 		"WXHUB_PAY_MCHID=1900000109", "WXHUB_PAY_V3_KEY=" + secret, "WXHUB_WECHAT_PUSH_AES_KEY=" + secret,
 		"WXHUB_DATA=" + filepath.Join(t.TempDir(), "data"),
