@@ -33,31 +33,55 @@ type SentMessage struct {
 const (
 	replyWindow  = 48 * time.Hour // after a message of the user
 	replyQuota   = 5              // custom messages in that window
+	briefWindow  = time.Minute    // after an event such as entering the session, following, scanning
+	enterQuota   = 2              // of the mini-program
+	eventQuota   = 3              // of the official account
 	maxTextBytes = 2048           // of a custom text message
 	maxChatWait  = 60             // seconds of a long poll
-	noticeFailed = "该小程序客服暂时无法提供服务，请稍后再试"
 )
 
-// say adds a line to a person's chat and wakes who waits for it. Needs s.mu.
-func (s *Sim) say(u *user, m ChatMessage) {
-	u.seq++
-	m.Seq, m.At = u.seq, s.opts.Now().UnixMilli()
-	if len(u.chat) >= 2*keep {
-		u.chat = append(u.chat[:0:0], u.chat[keep:]...)
+// talk is one person's conversation with one account. Guarded by Sim.mu.
+type talk struct {
+	lines   []ChatMessage
+	seq     int64
+	more    chan struct{} // closed and replaced with every new line
+	spoken  grant         // opened by a message of the user
+	brief   grant         // opened by an event
+	spokeAt time.Time
+}
+
+// grant says how many custom messages the shop may still send, and until when.
+type grant struct {
+	left  int
+	until time.Time
+}
+
+func (g grant) open(now time.Time) bool { return g.until.After(now) }
+
+func newTalk() *talk { return &talk{more: make(chan struct{})} }
+
+// say adds a line to a conversation and wakes who waits for it. Needs s.mu.
+func (s *Sim) say(t *talk, m ChatMessage) {
+	t.seq++
+	m.Seq, m.At = t.seq, s.opts.Now().UnixMilli()
+	if len(t.lines) >= 2*keep {
+		t.lines = append(t.lines[:0:0], t.lines[keep:]...)
 	}
-	u.chat = append(u.chat, m)
-	close(u.more)
-	u.more = make(chan struct{})
+	t.lines = append(t.lines, m)
+	close(t.more)
+	t.more = make(chan struct{})
 }
 
-// speak writes down that the user said something: it opens the shop's window for answers.
-func (s *Sim) speak(u *user, content string) {
+// speak writes down that the user said something: it opens the shop's window for answers. Needs s.mu.
+func (s *Sim) speak(t *talk, m ChatMessage) {
 	now := s.opts.Now()
-	u.spokeAt, u.replyUntil, u.repliesLeft = now, now.Add(replyWindow), replyQuota
-	s.say(u, ChatMessage{From: "user", Type: "text", Content: content})
+	t.spokeAt, t.spoken = now, grant{replyQuota, now.Add(replyWindow)}
+	m.From = "user"
+	s.say(t, m)
 }
 
-// chat is GET /sim/chat: what a phone shows, with an optional long poll.
+// chat is GET /sim/chat: what a phone shows, with an optional long poll. account=mp asks for the
+// conversation with the official account.
 func (s *Sim) chat(r *http.Request) (any, error) {
 	q := r.URL.Query()
 	after, err := numberParam(q.Get("after"), 1<<62)
@@ -67,6 +91,9 @@ func (s *Sim) chat(r *http.Request) (any, error) {
 	seconds, err := numberParam(q.Get("wait"), maxChatWait)
 	if err != nil {
 		return nil, badRequest("wait is 0 to 60 seconds")
+	}
+	if a := q.Get("account"); a != "" && a != "mini" && a != "mp" {
+		return nil, badRequest("account is mini or mp")
 	}
 	ctx, done := s.during(r)
 	defer done()
@@ -79,13 +106,14 @@ func (s *Sim) chat(r *http.Request) (any, error) {
 			s.mu.Unlock()
 			return nil, err
 		}
+		t := u.talk(q.Get("account") != "mp")
 		lines := []ChatMessage{}
-		for i := max(0, len(u.chat)-keep); i < len(u.chat); i++ {
-			if u.chat[i].Seq > after {
-				lines = append(lines, u.chat[i])
+		for i := max(0, len(t.lines)-keep); i < len(t.lines); i++ {
+			if t.lines[i].Seq > after {
+				lines = append(lines, t.lines[i])
 			}
 		}
-		more, next := u.more, u.seq
+		more, next := t.more, t.seq
 		s.mu.Unlock()
 		if len(lines) == 0 && seconds > 0 {
 			select {
@@ -111,26 +139,19 @@ func numberParam(text string, highest int64) (int64, error) {
 	return n, nil
 }
 
-// customSend is POST /cgi-bin/message/custom/send.
-func (s *Sim) customSend(w http.ResponseWriter, r *http.Request) outcome {
-	if r.Method != http.MethodPost {
-		return s.answerAPI(w, apiErr(43002, "require POST method"), nil)
+// customSend is POST /cgi-bin/message/custom/send of either app.
+func (s *Sim) customSend(c apiCall) (any, *apiError) {
+	to, msg, e := parseCustomMessage(c.body)
+	if e == nil && msg.Type == "link" && !c.from.mini {
+		e = apiErr(40008, "invalid message type")
 	}
-	if e := s.checkToken(r.URL.Query().Get("access_token")); e != nil {
-		return s.answerAPI(w, e, nil)
+	if e == nil {
+		e = s.deliver(c.from, to, msg)
 	}
-	body, err := readBody(r.Body, maxBody)
-	if err != nil {
-		return s.answerAPI(w, apiErr(47001, "data format error"), nil)
-	}
-	to, msg, e := parseCustomMessage(body)
 	if e != nil {
-		return s.answerAPI(w, e, nil)
+		return nil, e
 	}
-	if e := s.deliver(to, msg); e != nil {
-		return s.answerAPI(w, e, nil)
-	}
-	return s.answerAPI(w, nil, apiError{0, "ok"})
+	return apiError{0, "ok"}, nil
 }
 
 // parseCustomMessage checks the body rules of custom/send.
@@ -198,21 +219,28 @@ func needlessEscape(body []byte) string {
 }
 
 // deliver puts a custom message into the chat of its receiver, within the quota.
-func (s *Sim) deliver(to string, m ChatMessage) *apiError {
+func (s *Sim) deliver(from *account, to string, m ChatMessage) *apiError {
 	now := s.opts.Now()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	u := s.byOpenid(to)
-	switch {
-	case u == nil:
+	u := s.receiver(from, to)
+	if u == nil {
 		return apiErr(40003, "invalid openid")
-	case !u.replyUntil.After(now):
+	}
+	t := u.talk(from.mini)
+	switch {
+	case !from.mini && u.followedAt.IsZero():
+		return apiErr(43004, "require subscribe")
+	case !t.spoken.open(now) && !t.brief.open(now):
 		return apiErr(45015, "response out of time limit or subscription is canceled")
-	case u.repliesLeft == 0:
+	case t.brief.open(now) && t.brief.left > 0:
+		t.brief.left--
+	case t.spoken.open(now) && t.spoken.left > 0:
+		t.spoken.left--
+	default:
 		return apiErr(45047, "out of response count limit")
 	}
-	u.repliesLeft--
-	s.say(u, m)
-	s.sent.add(SentMessage{At: now.UnixMilli(), User: u.name, Openid: u.openid, Type: m.Type, Content: clip(m.Content+m.URL, 2048)})
+	s.say(t, m)
+	s.sent.add(SentMessage{At: now.UnixMilli(), User: u.name, Openid: to, Type: m.Type, Content: clip(m.Content+m.URL, 2048)})
 	return nil
 }

@@ -23,8 +23,8 @@ type Fault struct {
 	Reorder      bool   `json:"reorder,omitempty"`      // the next notify waits until another one was sent, at most 30 s
 	Delay        int    `json:"delay,omitempty"`        // ms that the next notify waits, at most 3,600,000; real time
 	OutTradeNo   string `json:"outTradeNo,omitempty"`   // the notifies of this order only
-	TokenInvalid bool   `json:"tokenInvalid,omitempty"` // at once: the access token dies (40001)
-	TokenExpired bool   `json:"tokenExpired,omitempty"` // at once: the access token's time is over (42001)
+	TokenInvalid bool   `json:"tokenInvalid,omitempty"` // at once: the access tokens of both apps die (40001)
+	TokenExpired bool   `json:"tokenExpired,omitempty"` // at once: their time is over (42001)
 }
 
 // maxReorder is how long a notify waits for another one to overtake it.
@@ -66,11 +66,15 @@ func (s *Sim) setFault(r *http.Request) (any, error) {
 	now := s.opts.Now()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if f.TokenInvalid {
-		s.token.revoke()
-	}
-	if f.TokenExpired {
-		s.token.expire(now)
+	for _, a := range s.accountsOf() {
+		for _, t := range []*tokens{&a.stable, &a.classic} {
+			if f.TokenInvalid {
+				t.revoke()
+			}
+			if f.TokenExpired {
+				t.expire(now)
+			}
+		}
 	}
 	f.TokenInvalid, f.TokenExpired = false, false
 	if f.spoils() || f.ofNotify() {

@@ -282,6 +282,9 @@ func (s *Sim) scaled(d time.Duration) time.Duration {
 
 // silent reports whether the notifies of an order were muted.
 func (s *Sim) silent(n notice) bool {
+	if s.opts.MuteNotify {
+		return true
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	o := s.orders[n.outTradeNo]

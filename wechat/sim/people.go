@@ -1,9 +1,7 @@
 package sim
 
 import (
-	"crypto/hmac"
 	"crypto/rand"
-	"crypto/sha256"
 	"encoding/base64"
 	"fmt"
 	"hash/fnv"
@@ -25,18 +23,34 @@ type user struct {
 	keyAt      time.Time
 	calls      window // jscode2session of this minute
 
-	repliesLeft int       // custom messages that the shop may still send
-	replyUntil  time.Time // and until when
-	spokeAt     time.Time
+	seenAt time.Time // in the mini-program
 
-	chat []ChatMessage
-	seq  int64
-	more chan struct{} // closed and replaced with every new message
+	unionid     string    // empty without an official account
+	mpOpenid    string    // of the official account
+	followedAt  time.Time // zero: does not follow
+	followScene string    // of the QR code that was scanned, if any
+
+	mini, mp *talk
 }
 
-// loginCode is one js_code, bound to the session_key of its wx.login.
+func (u *user) openidIn(of *account) string {
+	if of.mini {
+		return u.openid
+	}
+	return u.mpOpenid
+}
+
+func (u *user) talk(mini bool) *talk {
+	if mini {
+		return u.mini
+	}
+	return u.mp
+}
+
+// loginCode is one js_code, bound to the session_key of its wx.login, or the code of a phone-number button.
 type loginCode struct {
 	code       string
+	phone      bool
 	openid     string
 	sessionKey string
 	madeAt     time.Time
@@ -54,26 +68,15 @@ var nicknames = []string{
 	"青柠", "北街的猫", "小满", "木子", "云朵便利店", "阿宁", "海盐", "糖炒栗子", "路过的风", "星野",
 }
 
-// openidOf derives the openid of a person from the name, so that it survives a restart. Its last
-// six characters vouch for the rest: known openids need no list.
-func (s *Sim) openidOf(name string) string {
-	app := sha256.Sum256([]byte(s.opts.AppID))
-	id := base64.RawURLEncoding.EncodeToString(app[:])[:5] + s.stamp("name\n" + name)[:16]
-	return "o" + id + s.stamp("openid\n" + id)[:6]
-}
+// openidOf is the openid that the mini-program has for a person.
+func (s *Sim) openidOf(name string) string { return s.mini.openidOf(name) }
 
-func (s *Sim) stamp(text string) string {
-	mac := hmac.New(sha256.New, []byte(s.opts.AppID+s.opts.Secret))
-	mac.Write([]byte(text))
-	return base64.RawURLEncoding.EncodeToString(mac.Sum(nil))
-}
-
-// byOpenid returns the person behind an openid of this app, nil if there is none. Needs s.mu.
+// byOpenid returns the person behind an openid of the mini-program, nil if there is none. Needs s.mu.
 func (s *Sim) byOpenid(openid string) *user {
 	if u := s.users[openid]; u != nil {
 		return u
 	}
-	if len(openid) != 28 || openid[0] != 'o' || !same(s.stamp("openid\n" + openid[1:22])[:6], openid[22:]) {
+	if !s.mini.gave(openid) {
 		return nil
 	}
 	u, err := s.addUser(openid)
@@ -83,7 +86,15 @@ func (s *Sim) byOpenid(openid string) *user {
 	return u
 }
 
-// byName returns the person of that name, made when new. Needs s.mu.
+// receiver returns the person behind an openid of an app, nil for none. Needs s.mu.
+func (s *Sim) receiver(of *account, openid string) *user {
+	if of.mini {
+		return s.byOpenid(openid)
+	}
+	return s.fans[openid]
+}
+
+// byName returns the person of that name, made when new, who uses the phone right now. Needs s.mu.
 func (s *Sim) byName(name string) (*user, error) {
 	name = strings.TrimSpace(name)
 	if name == "" || utf8.RuneCountInString(name) > 64 || !utf8.ValidString(name) {
@@ -97,7 +108,7 @@ func (s *Sim) byName(name string) (*user, error) {
 			return nil, err
 		}
 	}
-	u.name = name
+	u.name, u.seenAt = name, s.opts.Now()
 	return u, nil
 }
 
@@ -105,7 +116,11 @@ func (s *Sim) addUser(openid string) (*user, error) {
 	if len(s.users) >= maxUsers {
 		return nil, &controlError{429, "too_many_users", fmt.Sprintf("the simulator holds %d people; restart it", maxUsers)}
 	}
-	u := &user{openid: openid, nickname: nicknames[number(openid)%uint32(len(nicknames))], more: make(chan struct{})}
+	u := &user{openid: openid, nickname: nicknames[number(openid)%uint32(len(nicknames))], mini: newTalk(), mp: newTalk()}
+	if s.mp != nil {
+		u.unionid, u.mpOpenid = "o"+s.mini.stamp("unionid\n" + openid)[:27], s.mp.openidOf(openid)
+		s.fans[u.mpOpenid] = u
+	}
 	s.users[openid] = u
 	s.names = append(s.names, u)
 	return u, nil
@@ -128,7 +143,9 @@ type loginRequest struct {
 // loginAnswer is what wx.login and wx.getUserProfile give to the phone.
 type loginAnswer struct {
 	Code          string `json:"code"`
-	Openid        string `json:"openid"` // for tests; a real phone never learns it
+	Openid        string `json:"openid"`             // for tests; a real phone never learns it
+	Unionid       string `json:"unionid,omitempty"`  // the same
+	MPOpenid      string `json:"mpOpenid,omitempty"` // the same, of the official account
 	RawData       string `json:"rawData"`
 	Signature     string `json:"signature"`
 	EncryptedData string `json:"encryptedData"`
@@ -167,6 +184,7 @@ func (s *Sim) login(r *http.Request) (any, error) {
 	code := &loginCode{code: "0" + random(letters, 31), openid: u.openid, sessionKey: u.sessionKey, madeAt: now}
 	s.addCode(code)
 	nickname, picture := u.nickname, u.avatar
+	unionid, mpOpenid := u.unionid, u.mpOpenid
 	s.mu.Unlock()
 
 	if picture == "" {
@@ -175,14 +193,14 @@ func (s *Sim) login(r *http.Request) (any, error) {
 	}
 	raw := rawData{Nickname: nickname, Language: "zh_CN", City: "Guangzhou", Province: "Guangdong", Country: "CN", AvatarURL: picture}
 	rawText := toJSON(raw)
-	full := userInfo{Openid: code.openid, rawData: raw, Watermark: watermark{Timestamp: now.Unix(), AppID: s.opts.AppID}}
+	full := userInfo{Openid: code.openid, Unionid: unionid, rawData: raw, Watermark: watermark{Timestamp: now.Unix(), AppID: s.opts.AppID}}
 	iv := base64Random(16)
 	sealed, err := sealUserData(code.sessionKey, iv, toJSON(full))
 	if err != nil {
 		return nil, fmt.Errorf("login of %s: %w", req.User, err)
 	}
 	return loginAnswer{
-		Code: code.code, Openid: code.openid,
+		Code: code.code, Openid: code.openid, Unionid: unionid, MPOpenid: mpOpenid,
 		RawData: string(rawText), Signature: loginSignature(string(rawText), code.sessionKey),
 		EncryptedData: sealed, IV: iv,
 	}, nil
@@ -201,6 +219,7 @@ type rawData struct {
 type userInfo struct {
 	Openid string `json:"openId"`
 	rawData
+	Unionid   string    `json:"unionId,omitempty"`
 	Watermark watermark `json:"watermark"`
 }
 
@@ -236,7 +255,11 @@ func (s *Sim) jscode2session(w http.ResponseWriter, r *http.Request) outcome {
 		return s.answerAPI(w, apiErr(43001, "require GET method"), nil)
 	}
 	q := r.URL.Query()
-	if e := s.checkApp(q.Get("appid"), q.Get("secret")); e != nil {
+	from, e := s.checkApp(q.Get("appid"), q.Get("secret"))
+	if e == nil && !from.mini {
+		e = apiErr(48001, "api unauthorized")
+	}
+	if e != nil {
 		return s.answerAPI(w, e, nil)
 	}
 	if q.Get("grant_type") != "authorization_code" {
@@ -245,47 +268,70 @@ func (s *Sim) jscode2session(w http.ResponseWriter, r *http.Request) outcome {
 	if q.Get("js_code") == "" {
 		return s.answerAPI(w, apiErr(41008, "missing code"), nil)
 	}
-	openid, key, e := s.useCode(q.Get("js_code"))
+	session, e := s.useCode(q.Get("js_code"))
 	if e != nil {
 		return s.answerAPI(w, e, nil)
 	}
-	return s.answerAPI(w, nil, map[string]string{"session_key": key, "openid": openid})
+	return s.answerAPI(w, nil, session)
 }
 
-// checkApp compares appid and AppSecret.
-func (s *Sim) checkApp(appID, secret string) *apiError {
+// checkApp compares appid and AppSecret and tells whose they are.
+func (s *Sim) checkApp(appID, secret string) (*account, *apiError) {
+	of := s.app(appID)
 	switch {
 	case appID == "":
-		return apiErr(41002, "appid missing")
-	case appID != s.opts.AppID:
-		return apiErr(40013, "invalid appid")
+		return nil, apiErr(41002, "appid missing")
+	case of == nil:
+		return nil, apiErr(40013, "invalid appid")
 	case secret == "":
-		return apiErr(41004, "appsecret missing")
-	case !same(secret, s.opts.Secret):
-		return apiErr(40125, "invalid appsecret")
+		return nil, apiErr(41004, "appsecret missing")
+	case !same(secret, of.secret):
+		return nil, apiErr(40125, "invalid appsecret")
 	}
-	return nil
+	return of, nil
 }
 
-// useCode spends a code.
-func (s *Sim) useCode(code string) (openid, sessionKey string, e *apiError) {
+// session is what a code is worth.
+type session struct {
+	SessionKey string `json:"session_key"`
+	Openid     string `json:"openid"`
+	Unionid    string `json:"unionid,omitempty"`
+}
+
+// useCode spends a code of wx.login.
+func (s *Sim) useCode(code string) (session, *apiError) {
 	now := s.opts.Now()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	c := s.codes[code]
-	switch {
-	case c == nil:
-		return "", "", apiErr(40029, "invalid code")
-	case c.used:
-		return "", "", apiErr(40163, "code been used")
-	case now.Sub(c.madeAt) > codeLife:
-		return "", "", apiErr(40029, "invalid code")
+	c, e := s.freshCode(code, false, now)
+	if e != nil {
+		return session{}, e
 	}
-	if u := s.users[c.openid]; u != nil && !u.calls.allow(now, time.Minute, loginsAMinute) {
-		return "", "", apiErr(45011, "api minute-quota reach limit  mustslower  retry next minute")
+	u := s.byOpenid(c.openid)
+	if u != nil && !u.calls.allow(now, time.Minute, loginsAMinute) {
+		return session{}, apiErr(45011, "api minute-quota reach limit  mustslower  retry next minute")
 	}
 	c.used = true
-	return c.openid, c.sessionKey, nil
+	got := session{SessionKey: c.sessionKey, Openid: c.openid}
+	if u != nil {
+		u.seenAt = now
+		got.Unionid = u.unionid
+	}
+	return got, nil
+}
+
+// freshCode finds a code of the asked kind that can still be spent. Needs s.mu.
+func (s *Sim) freshCode(code string, phone bool, now time.Time) (*loginCode, *apiError) {
+	c := s.codes[code]
+	switch {
+	case c == nil || c.phone != phone:
+		return nil, apiErr(40029, "invalid code")
+	case c.used:
+		return nil, apiErr(40163, "code been used")
+	case now.Sub(c.madeAt) > codeLife:
+		return nil, apiErr(40029, "invalid code")
+	}
+	return c, nil
 }
 
 // window counts calls of a fixed span of time. The zero value is ready. Guarded by Sim.mu.

@@ -29,7 +29,7 @@ func checkPushForm(mode, format string, key bool) error {
 	case format != formatJSON && format != formatXML:
 		return fmt.Errorf("push format %q is not json or xml", clip(format, 32))
 	case mode != modePlain && !key:
-		return fmt.Errorf("push mode %s needs PushAESKey", mode)
+		return fmt.Errorf("push mode %s needs an AES key", mode)
 	}
 	return nil
 }
@@ -38,7 +38,9 @@ func checkPushForm(mode, format string, key bool) error {
 type Push struct {
 	At     int64  `json:"at"` // ms
 	User   string `json:"user"`
-	MsgID  string `json:"msgId"`
+	To     string `json:"to"`   // mini or mp
+	Type   string `json:"type"` // of the message, or the name of the event
+	MsgID  string `json:"msgId,omitempty"`
 	Mode   string `json:"mode"`
 	Format string `json:"format"`
 	Forge  string `json:"forge,omitempty"`
@@ -49,29 +51,53 @@ type Push struct {
 	Ms     int64  `json:"ms"`
 }
 
-// userText is a text message on its way to the shop.
-type userText struct {
-	openid  string
-	content string
-	msgID   int64
-	at      time.Time
+// pushed is a message or event of a person on its way to the shop.
+type pushed struct {
+	to     *account
+	openid string
+	kind   string // MsgType
+	fields []pushField
+	msgID  int64 // 0: an event, which has none
+	at     time.Time
 }
 
-// plain renders the message in one of the two formats.
-func (t userText) plain(originalID, format string) []byte {
-	if format == formatXML {
-		return fmt.Appendf(nil, "<xml><ToUserName>%s</ToUserName><FromUserName>%s</FromUserName><CreateTime>%d</CreateTime>"+
-			"<MsgType><![CDATA[text]]></MsgType><Content>%s</Content><MsgId>%d</MsgId></xml>",
-			cdata(originalID), cdata(t.openid), t.at.Unix(), cdata(t.content), t.msgID)
+// pushField is one field beyond those that every push has; value is a string, an int64 or a json.Number.
+type pushField struct {
+	name  string
+	value any
+}
+
+// label is what lists call this push.
+func (p pushed) label() string {
+	for _, f := range p.fields {
+		if f.name == "Event" {
+			return fmt.Sprint(f.value)
+		}
 	}
-	return toJSON(struct {
-		ToUserName   string
-		FromUserName string
-		CreateTime   int64
-		MsgType      string
-		Content      string
-		MsgId        int64
-	}{originalID, t.openid, t.at.Unix(), "text", t.content, t.msgID})
+	return p.kind
+}
+
+// plain renders the push in one of the two formats.
+func (p pushed) plain(format string) []byte {
+	all := append([]pushField{{"ToUserName", p.to.originalID}, {"FromUserName", p.openid}, {"CreateTime", p.at.Unix()}, {"MsgType", p.kind}}, p.fields...)
+	if p.msgID != 0 {
+		all = append(all, pushField{"MsgId", p.msgID})
+	}
+	var b bytes.Buffer
+	for i, f := range all {
+		switch text, isText := f.value.(string); {
+		case format == formatXML && isText:
+			fmt.Fprintf(&b, "<%s>%s</%s>", f.name, cdata(text), f.name)
+		case format == formatXML:
+			fmt.Fprintf(&b, "<%s>%v</%s>", f.name, f.value, f.name)
+		default:
+			fmt.Fprintf(&b, "%s%q:%s", map[bool]string{true: ",", false: ""}[i > 0], f.name, toJSON(f.value))
+		}
+	}
+	if format == formatXML {
+		return fmt.Appendf(nil, "<xml>%s</xml>", b.Bytes())
+	}
+	return fmt.Appendf(nil, "{%s}", b.Bytes())
 }
 
 // cdata wraps text for XML; what XML cannot hold becomes U+FFFD.
@@ -94,7 +120,7 @@ type pushForm struct {
 	skew   time.Duration // added to the timestamp
 }
 
-// pushRequest is a push ready to be sent, and what is needed to judge the answer.
+// pushRequest is a push ready to be sent.
 type pushRequest struct {
 	url    string
 	body   []byte
@@ -102,27 +128,29 @@ type pushRequest struct {
 }
 
 // dress signs and, by mode, seals one push. Every call has its own nonce and timestamp.
-func (s *Sim) dress(t userText, form pushForm) pushRequest {
-	plain := t.plain(s.opts.OriginalID, form.format)
+func (s *Sim) dress(p pushed, form pushForm) pushRequest {
+	token := p.to.pushToken
+	plain := p.plain(form.format)
+	forged := bytes.Replace(plain, []byte(p.openid), []byte(p.to.openidOf("nobody")), 1)
 	timestamp := strconv.FormatInt(s.opts.Now().Add(form.skew).Unix(), 10)
 	nonce := strconv.Itoa(100_000_000 + int(number(random(letters, 8))%900_000_000))
 	query := url.Values{
-		"signature": {pushSignature(s.opts.PushToken, timestamp, nonce)},
+		"signature": {pushSignature(token, timestamp, nonce)},
 		"timestamp": {timestamp},
 		"nonce":     {nonce},
-		"openid":    {t.openid},
+		"openid":    {p.openid},
 	}
 	body := plain
 	if form.mode != modePlain {
-		sealed := s.box.seal(random(lowerHex, 16), plain)
+		sealed := p.to.box.seal(random(lowerHex, 16), plain)
 		query.Set("encrypt_type", "aes")
-		query.Set("msg_signature", pushSignature(s.opts.PushToken, timestamp, nonce, sealed))
+		query.Set("msg_signature", pushSignature(token, timestamp, nonce, sealed))
 		if form.forge == "body" {
-			sealed = s.box.seal(random(lowerHex, 16), bytes.Replace(plain, []byte(t.content), []byte("x"), 1))
+			sealed = p.to.box.seal(random(lowerHex, 16), forged)
 		}
-		body = envelope(s.opts.OriginalID, sealed, plain, form)
+		body = envelope(p.to.originalID, sealed, plain, form)
 	} else if form.forge == "body" {
-		body = bytes.Replace(plain, []byte(t.openid), []byte(s.openidOf("nobody")), 1)
+		body = forged
 	}
 	if form.forge == "signature" {
 		for _, name := range []string{"signature", "msg_signature"} {
@@ -167,6 +195,7 @@ type Answer struct {
 	Ms     int64  `json:"ms"`
 	Error  string `json:"error,omitempty"`  // why there was no answer
 	Opened string `json:"opened,omitempty"` // push: the reply inside the seal
+	Reply  *Reply `json:"reply,omitempty"`  // push: the passive reply, opened and read
 }
 
 // post sends one push or notify, within the platform's five seconds.
@@ -213,55 +242,62 @@ func reason(err error) string {
 	return clip(err.Error(), 200)
 }
 
-// pushResult is what the user and the control side see of a push.
-type pushResult struct {
-	answer Answer
-	shown  string // the system notice, empty when the hub did well
-}
-
-// push sends a message to the hub: up to three tries, until one is answered with 200.
-func (s *Sim) push(ctx context.Context, u *user, t userText, form pushForm) pushResult {
-	var got Answer
-	var rep reply
+// push sends a message to the hub: up to three tries, until one is answered with 200. It returns the
+// system notice that the user sees, empty when the hub did well.
+func (s *Sim) push(ctx context.Context, u *user, p pushed, form pushForm) (got Answer, shown string) {
 	err := errors.New("not tried")
 	for try := 1; try <= pushTries && ctx.Err() == nil; try++ {
-		got, rep, err = s.pushOnce(ctx, u, t, form, try)
+		got, err = s.pushOnce(ctx, u, p, form, try)
 		if got.Status == http.StatusOK {
 			break
 		}
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	result := pushResult{answer: got}
-	switch {
-	case err != nil:
-		result.shown = noticeFailed
-		s.say(u, ChatMessage{From: "system", Type: "text", Content: noticeFailed})
-	case rep.Type == "transfer_customer_service":
-		s.say(u, ChatMessage{From: "system", Type: "text", Content: rep.Content})
-	case rep.Type != "":
-		s.say(u, ChatMessage{From: "shop", Type: rep.Type, Content: rep.Content})
+	if err != nil {
+		s.say(u.talk(p.to.mini), ChatMessage{From: "system", Type: "text", Content: p.to.failed})
+		return got, p.to.failed
 	}
-	return result
+	s.show(u.talk(p.to.mini), got.Reply)
+	return got, ""
+}
+
+// show puts a passive reply into the chat. Needs s.mu.
+func (s *Sim) show(t *talk, rep *Reply) {
+	if rep == nil {
+		return
+	}
+	m := ChatMessage{From: "shop", Type: rep.Type, Content: rep.Content}
+	switch {
+	case rep.Type == replyTransfer:
+		m.From, m.Type = "system", "text"
+	case len(rep.Articles) > 0:
+		m.Title, m.Content, m.URL = rep.Articles[0].Title, rep.Articles[0].Description, rep.Articles[0].URL
+	}
+	s.say(t, m)
 }
 
 // pushOnce sends one try and writes it down. The error says why the user would see the notice.
-func (s *Sim) pushOnce(ctx context.Context, u *user, t userText, form pushForm, try int) (Answer, reply, error) {
-	req := s.dress(t, form)
+func (s *Sim) pushOnce(ctx context.Context, u *user, p pushed, form pushForm, try int) (Answer, error) {
+	req := s.dress(p, form)
 	got, raw := s.post(ctx, req.url, req.header, req.body)
-	var rep reply
 	var err error
 	switch got.Status {
 	case 0:
 		err = errors.New(got.Error)
 	case http.StatusOK:
-		rep, err = s.readReply(raw, t.openid, form)
-		got.Opened = rep.opened
+		got.Reply, got.Opened, err = p.readReply(raw, form)
 	default:
 		err = fmt.Errorf("status %d", got.Status)
 	}
-	entry := Push{At: s.opts.Now().UnixMilli(), MsgID: strconv.FormatInt(t.msgID, 10), Mode: form.mode, Format: form.format,
+	entry := Push{At: s.opts.Now().UnixMilli(), To: "mini", Type: p.label(), Mode: form.mode, Format: form.format,
 		Forge: form.forge, Try: try, Status: got.Status, Answer: clip(got.Body, 512), Ms: got.Ms}
+	if !p.to.mini {
+		entry.To = "mp"
+	}
+	if p.msgID != 0 {
+		entry.MsgID = strconv.FormatInt(p.msgID, 10)
+	}
 	if err != nil {
 		entry.Why = err.Error()
 	}
@@ -269,50 +305,104 @@ func (s *Sim) pushOnce(ctx context.Context, u *user, t userText, form pushForm, 
 	entry.User = u.name
 	s.pushes.add(entry)
 	s.mu.Unlock()
-	return got, rep, err
+	return got, err
+}
+
+// spoken is what a person sends to customer service, in the words of the control side.
+type spoken struct {
+	Type     string `json:"type"` // text, image or miniprogrampage
+	Content  string `json:"content"`
+	PicURL   string `json:"picUrl"`   // image; empty: a drawn one
+	Title    string `json:"title"`    // miniprogrampage
+	PagePath string `json:"pagePath"` // miniprogrampage
+}
+
+// line is how the phone shows it.
+func (m spoken) line() ChatMessage {
+	switch m.Type {
+	case "image":
+		return ChatMessage{Type: m.Type, Content: "[image]", URL: m.PicURL}
+	case "miniprogrampage":
+		return ChatMessage{Type: m.Type, Title: m.Title, Content: m.PagePath}
+	}
+	return ChatMessage{Type: "text", Content: m.Content}
+}
+
+// fields are those of the push.
+func (m spoken) fields(appID string) []pushField {
+	switch m.Type {
+	case "image":
+		return []pushField{{"PicUrl", m.PicURL}, {"MediaId", random(letters+"_-", 64)}}
+	case "miniprogrampage":
+		return []pushField{{"Title", m.Title}, {"AppId", appID}, {"PagePath", m.PagePath}, {"ThumbUrl", m.PicURL}, {"ThumbMediaId", random(letters+"_-", 64)}}
+	}
+	return []pushField{{"Content", m.Content}}
+}
+
+// check fills in what may be left out and refuses what no phone sends; host is this simulator's, for drawn pictures.
+func (m *spoken) check(host string) error {
+	if m.PicURL == "" && (m.Type == "image" || m.Type == "miniprogrampage") {
+		m.PicURL = "http://" + host + "/sim/avatar/200/" + url.PathEscape("图") + ".svg"
+	}
+	u, err := url.Parse(m.PicURL)
+	switch {
+	case m.Type != "" && m.Type != "text" && m.Type != "image" && m.Type != "miniprogrampage":
+		return &controlError{400, "bad_type", "type is text, image or miniprogrampage"}
+	case (m.Type == "" || m.Type == "text") && (strings.TrimSpace(m.Content) == "" || len(m.Content) > maxTextBytes):
+		return badRequest("content has 1 to 2048 bytes")
+	case m.PicURL != "" && (err != nil || len(m.PicURL) > 1024 || (u.Scheme != "http" && u.Scheme != "https")):
+		return badRequest("picUrl is an http or https address of at most 1024 bytes")
+	case m.Type == "miniprogrampage" && (m.Title == "" || m.PagePath == "" || len(m.Title) > 256 || len(m.PagePath) > 1024):
+		return badRequest("a card has title and pagePath")
+	}
+	if m.Type == "" {
+		m.Type = "text"
+	}
+	return nil
 }
 
 // message is POST /sim/message: a person writes to customer service.
 func (s *Sim) message(r *http.Request) (any, error) {
-	req := struct {
-		User    string `json:"user"`
-		Type    string `json:"type"`
-		Content string `json:"content"`
-	}{Type: "text"}
+	var req struct {
+		User string `json:"user"`
+		spoken
+	}
 	if err := decode(r, &req); err != nil {
 		return nil, err
 	}
-	if req.Type != "text" {
-		return nil, &controlError{400, "bad_type", "type is text"}
+	if err := req.check(r.Host); err != nil {
+		return nil, err
 	}
-	if s.opts.PushURL == "" {
-		return nil, &controlError{409, "no_push_url", "start the simulator with a push address"}
+	if s.mini.url == "" {
+		return nil, errNoPushURL
 	}
-	u, t, err := s.write(req.User, req.Content, true)
+	u, p, err := s.write(s.mini, req.User, req.spoken, true)
 	if err != nil {
 		return nil, err
 	}
 	ctx, done := s.during(r)
 	defer done()
-	got := s.push(ctx, u, t, pushForm{url: s.opts.PushURL, mode: s.opts.PushMode, format: s.opts.PushFormat})
-	return map[string]any{"ok": got.shown == "", "status": got.answer.Status, "answer": got.answer.Body, "shown": got.shown}, nil
+	got, shown := s.push(ctx, u, p, s.mini.form())
+	return map[string]any{"ok": shown == "", "status": got.Status, "answer": got.Body, "shown": shown}, nil
 }
 
-// write makes a text message of a person; spoken messages appear in the chat and open the reply window.
-func (s *Sim) write(name, content string, spoken bool) (*user, userText, error) {
-	if strings.TrimSpace(content) == "" || len(content) > maxTextBytes {
-		return nil, userText{}, badRequest("content has 1 to 2048 bytes")
-	}
+var errNoPushURL = &controlError{409, "no_push_url", "name the url, or start the simulator with a push address"}
+
+// form is how this account pushes.
+func (a *account) form() pushForm { return pushForm{url: a.url, mode: a.mode, format: a.format} }
+
+// write makes a message of a person; a said one appears in the chat and opens the reply window.
+func (s *Sim) write(to *account, name string, m spoken, said bool) (*user, pushed, error) {
 	now := s.opts.Now()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	u, err := s.byName(name)
 	if err != nil {
-		return nil, userText{}, err
+		return nil, pushed{}, err
 	}
-	if spoken {
-		s.speak(u, content)
+	if said {
+		s.speak(u.talk(to.mini), m.line())
 	}
 	s.lastID = max(s.lastID+1, now.UnixNano())
-	return u, userText{openid: u.openid, content: content, msgID: s.lastID, at: now}, nil
+	return u, pushed{to: to, openid: u.openidIn(to), kind: m.Type, fields: m.fields(to.appID), msgID: s.lastID, at: now}, nil
 }

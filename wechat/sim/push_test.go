@@ -49,7 +49,7 @@ func (w *world) opened(r *http.Request, body, mode, format string) map[string]st
 	if pushSignature(c.PushToken, ts, nonce, f["Encrypt"]) != q.Get("msg_signature") {
 		w.t.Error("msg_signature")
 	}
-	plain, err := w.sim.box.open(f["Encrypt"])
+	plain, err := w.sim.mini.box.open(f["Encrypt"])
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -92,7 +92,7 @@ func (w *world) passive(format, kind, content string) string {
 }
 
 func (w *world) sealedReply(format, plain string) string {
-	sealed, ts, nonce := w.sim.box.seal(random(lowerHex, 16), []byte(plain)), w.clock.Now().Unix(), "123456789"
+	sealed, ts, nonce := w.sim.mini.box.seal(random(lowerHex, 16), []byte(plain)), w.clock.Now().Unix(), "123456789"
 	sig := pushSignature(credentials().PushToken, fmt.Sprint(ts), nonce, sealed)
 	if format == formatXML {
 		return fmt.Sprintf("<xml><Encrypt>%s</Encrypt><MsgSignature>%s</MsgSignature><TimeStamp>%d</TimeStamp><Nonce>%s</Nonce></xml>", cdata(sealed), cdata(sig), ts, cdata(nonce))
@@ -116,13 +116,28 @@ func TestPush_replies(t *testing.T) {
 		"compatible, sealed": {modeCompatible, formatJSON, func(w *world) string { return w.sealedReply(formatJSON, w.passive(formatJSON, "text", "你好")) }, "你好"},
 		"compatible, plain":  {modeCompatible, formatXML, func(w *world) string { return w.passive(formatXML, "text", "你好") }, "你好"},
 		"transfer":           {modePlain, formatJSON, func(w *world) string { return w.passive(formatXML, "transfer_customer_service", "") }, "已为你转接人工客服"},
-		"picture":            {modePlain, formatXML, func(w *world) string { return w.passive(formatXML, "image", "") }, "[image]"},
-		"nonsense":           {modePlain, formatJSON, func(*world) string { return "ok" }, refused},
-		"error envelope":     {modePlain, formatJSON, func(*world) string { return `{"code":1}` }, refused},
-		"JSON for XML":       {modePlain, formatXML, func(w *world) string { return w.passive(formatJSON, "text", "x") }, refused},
-		"unsealed in safe":   {modeSafe, formatJSON, func(w *world) string { return w.passive(formatJSON, "text", "x") }, refused},
-		"sealed in plain":    {modePlain, formatJSON, func(w *world) string { return w.sealedReply(formatJSON, w.passive(formatJSON, "text", "x")) }, refused},
-		"sealed success":     {modeSafe, formatJSON, func(w *world) string { return w.sealedReply(formatJSON, "success") }, refused},
+		"picture": {modePlain, formatXML, func(w *world) string {
+			return strings.Replace(w.passive(formatXML, "image", ""), "</xml>", "<Image><MediaId>m1</MediaId></Image></xml>", 1)
+		}, "[image]"},
+		"picture in JSON": {modePlain, formatJSON, func(w *world) string {
+			return strings.Replace(w.passive(formatJSON, "image", ""), "}", `,"Image":{"MediaId":"m1"}}`, 1)
+		}, "[image]"},
+		"news": {modePlain, formatXML, func(w *world) string {
+			return strings.Replace(w.passive(formatXML, "news", ""), "</xml>", "<ArticleCount>2</ArticleCount><Articles><item><Title>上新</Title><Description>今天</Description></item><item><Title>b</Title></item></Articles></xml>", 1)
+		}, "今天"},
+		"picture without id": {modePlain, formatXML, func(w *world) string { return w.passive(formatXML, "image", "") }, refused},
+		"wrong ArticleCount": {modePlain, formatJSON, func(w *world) string {
+			return strings.Replace(w.passive(formatJSON, "news", ""), "}", `,"ArticleCount":2,"Articles":[{"Title":"a"}]}`, 1)
+		}, refused},
+		"twice the same": {modePlain, formatXML, func(w *world) string {
+			return strings.Replace(w.passive(formatXML, "text", "x"), "</xml>", "<Content>y</Content></xml>", 1)
+		}, refused},
+		"nonsense":         {modePlain, formatJSON, func(*world) string { return "ok" }, refused},
+		"error envelope":   {modePlain, formatJSON, func(*world) string { return `{"code":1}` }, refused},
+		"JSON for XML":     {modePlain, formatXML, func(w *world) string { return w.passive(formatJSON, "text", "x") }, refused},
+		"unsealed in safe": {modeSafe, formatJSON, func(w *world) string { return w.passive(formatJSON, "text", "x") }, refused},
+		"sealed in plain":  {modePlain, formatJSON, func(w *world) string { return w.sealedReply(formatJSON, w.passive(formatJSON, "text", "x")) }, refused},
+		"sealed success":   {modeSafe, formatJSON, func(w *world) string { return w.sealedReply(formatJSON, "success") }, refused},
 		"MsgSignature": {modeSafe, formatXML, func(w *world) string {
 			return strings.Replace(w.sealedReply(formatXML, w.passive(formatXML, "text", "x")), "<TimeStamp>", "<TimeStamp>1", 1)
 		}, refused},

@@ -12,86 +12,133 @@ import (
 	"unicode/utf8"
 )
 
-// reply is a passive reply after opening; Type is empty for success and the empty answer.
-type reply struct {
-	Type    string
-	Content string
-	opened  string // what was inside the seal
+// Reply is a passive reply after opening.
+type Reply struct {
+	Type     string    `json:"type"`
+	Content  string    `json:"content,omitempty"` // what the chat shows
+	MediaID  string    `json:"mediaId,omitempty"` // image, voice, video
+	Articles []Article `json:"articles,omitempty"`
+	Agent    string    `json:"agent,omitempty"` // transfer_customer_service: to this one
 }
 
-// readReply judges the body of a 200 answer as WeChat does. Any error is what shows the user the notice.
-func (s *Sim) readReply(body []byte, openid string, form pushForm) (reply, error) {
+// Article is one part of a news reply.
+type Article struct {
+	Title       string `json:"title"`
+	Description string `json:"description"`
+	PicURL      string `json:"picUrl"`
+	URL         string `json:"url"`
+}
+
+const (
+	replyTransfer = "transfer_customer_service"
+	maxArticles   = 8
+)
+
+// readReply judges the body of a 200 answer as WeChat does. Any error is what shows the user the
+// notice. The reply is nil for success and the empty answer; opened is what was inside a seal.
+func (p pushed) readReply(body []byte, form pushForm) (rep *Reply, opened string, err error) {
 	body = bytes.TrimSpace(body)
 	if len(body) == 0 || string(body) == "success" {
-		return reply{}, nil
+		return nil, "", nil
 	}
 	f, err := flatten(body, form.format)
 	if err != nil {
-		return reply{}, err
+		return nil, "", err
 	}
-	opened := ""
 	switch sealed, ok := f["Encrypt"]; {
 	case ok && form.mode == modePlain:
-		return reply{}, errors.New("sealed reply in plain mode")
+		return nil, "", errors.New("sealed reply in plain mode")
 	case !ok && form.mode == modeSafe:
-		return reply{}, errors.New("reply in safe mode is not sealed")
+		return nil, "", errors.New("reply in safe mode is not sealed")
 	case ok:
-		plain, err := s.openReply(f, sealed)
+		plain, err := p.to.openReply(f, sealed)
 		if err != nil {
-			return reply{}, err
+			return nil, "", err
 		}
 		opened = clip(string(plain), 4096)
 		if string(bytes.TrimSpace(plain)) == "success" || len(plain) == 0 {
-			return reply{opened: opened}, errors.New("success must not be sealed")
+			return nil, opened, errors.New("success must not be sealed")
 		}
 		if f, err = flatten(plain, form.format); err != nil {
-			return reply{opened: opened}, fmt.Errorf("inside the seal: %w", err)
+			return nil, opened, fmt.Errorf("inside the seal: %w", err)
 		}
 	}
-	rep, err := s.checkReply(f, openid)
-	rep.opened = opened
-	return rep, err
+	rep, err = p.checkReply(f)
+	return rep, opened, err
 }
 
-func (s *Sim) openReply(f map[string]string, sealed string) ([]byte, error) {
-	if s.box == nil {
+func (a *account) openReply(f map[string]string, sealed string) ([]byte, error) {
+	if a.box == nil {
 		return nil, errors.New("no EncodingAESKey")
 	}
 	if _, err := strconv.ParseUint(f["TimeStamp"], 10, 63); err != nil || f["Nonce"] == "" {
 		return nil, errors.New("TimeStamp or Nonce of the sealed reply is missing")
 	}
-	if !same(pushSignature(s.opts.PushToken, f["TimeStamp"], f["Nonce"], sealed), f["MsgSignature"]) {
+	if !same(pushSignature(a.pushToken, f["TimeStamp"], f["Nonce"], sealed), f["MsgSignature"]) {
 		return nil, errors.New("MsgSignature of the reply does not match")
 	}
-	return s.box.open(sealed)
+	return a.box.open(sealed)
 }
 
 // checkReply holds a reply to the rules of the passive-reply page.
-func (s *Sim) checkReply(f map[string]string, openid string) (reply, error) {
-	rep := reply{Type: f["MsgType"], Content: f["Content"]}
+func (p pushed) checkReply(f map[string]string) (*Reply, error) {
+	rep := &Reply{Type: f["MsgType"], Content: f["Content"]}
 	at, err := strconv.ParseInt(f["CreateTime"], 10, 64)
 	switch {
-	case f["ToUserName"] != openid:
-		err = errors.New("ToUserName of the reply is not the user")
-	case f["FromUserName"] != s.opts.OriginalID:
-		err = errors.New("FromUserName of the reply is not the mini-program")
+	case f["ToUserName"] != p.openid:
+		return nil, errors.New("ToUserName of the reply is not the user")
+	case f["FromUserName"] != p.to.originalID:
+		return nil, errors.New("FromUserName of the reply is not the account")
 	case err != nil || at < 1e9 || at > 1e10:
-		err = errors.New("CreateTime of the reply is not in seconds")
-	case rep.Type == "transfer_customer_service":
-		rep.Content = "已为你转接人工客服"
-	case rep.Type == "text" && (rep.Content == "" || len(rep.Content) > maxTextBytes):
-		err = errors.New("reply has an empty Content or more than 2048 bytes of it")
-	case rep.Type == "text":
-	case rep.Type == "image" || rep.Type == "voice" || rep.Type == "video" || rep.Type == "music" || rep.Type == "news":
-		rep.Content = "[" + rep.Type + "]"
-	default:
-		err = errors.New("MsgType of the reply is unknown")
+		return nil, errors.New("CreateTime of the reply is not in seconds")
 	}
-	return rep, err
+	switch rep.Type {
+	case replyTransfer:
+		if p.kind == "event" {
+			return nil, errors.New("an event cannot be handed to an agent, only a message")
+		}
+		rep.Content, rep.Agent = "已为你转接人工客服", f["TransInfo.KfAccount"]
+	case "text":
+		if rep.Content == "" || len(rep.Content) > maxTextBytes {
+			return nil, errors.New("reply has an empty Content or more than 2048 bytes of it")
+		}
+	case "image", "voice", "video":
+		rep.MediaID = f[strings.ToUpper(rep.Type[:1])+rep.Type[1:]+".MediaId"]
+		if rep.MediaID == "" {
+			return nil, errors.New("reply has no MediaId")
+		}
+		rep.Content = "[" + rep.Type + "]"
+	case "music":
+		rep.Content = "[music]"
+	case "news":
+		rep.Articles = articles(f)
+		if n := len(rep.Articles); n == 0 || n > maxArticles || f["ArticleCount"] != strconv.Itoa(n) || rep.Articles[0].Title == "" {
+			return nil, errors.New("reply has no articles with a Title, or ArticleCount is not their number")
+		}
+		rep.Content = "[news]"
+	default:
+		return nil, errors.New("MsgType of the reply is unknown")
+	}
+	return rep, nil
 }
 
-// flatten reads the top fields of a reply. A JSON configuration takes both forms, because the
-// transfer reply is documented in XML only; an XML one takes XML only.
+// articles reads the parts of a news reply; JSON may leave the level of item out.
+func articles(f map[string]string) (list []Article) {
+	for i := 0; i <= maxArticles; i++ {
+		for _, at := range []string{fmt.Sprintf("Articles.item.%d.", i), fmt.Sprintf("Articles.%d.", i)} {
+			a := Article{f[at+"Title"], f[at+"Description"], f[at+"PicUrl"], f[at+"Url"]}
+			if a != (Article{}) {
+				list = append(list, a)
+				break
+			}
+		}
+	}
+	return list
+}
+
+// flatten reads the fields of a reply, nested ones by paths such as Image.MediaId and
+// Articles.item.0.Title. A JSON configuration takes both forms, because the transfer reply is
+// documented in XML only; an XML one takes XML only.
 func flatten(body []byte, format string) (map[string]string, error) {
 	body = bytes.TrimSpace(body)
 	if len(body) > 0 && body[0] == '<' {
@@ -104,31 +151,61 @@ func flatten(body []byte, format string) (map[string]string, error) {
 }
 
 func flattenJSON(body []byte) (map[string]string, error) {
-	var raw map[string]json.RawMessage
-	if !utf8.Valid(body) || json.Unmarshal(body, &raw) != nil || raw == nil {
+	dec := json.NewDecoder(bytes.NewReader(body))
+	dec.UseNumber()
+	var raw map[string]any
+	if !utf8.Valid(body) || dec.Decode(&raw) != nil || raw == nil || dec.More() {
 		return nil, errors.New("reply is neither success nor a JSON object")
 	}
-	f := make(map[string]string, len(raw))
-	for name, value := range raw {
-		text := string(value)
-		if strings.HasPrefix(text, `"`) {
-			_ = json.Unmarshal(value, &text) // cannot fail: it is a valid string
-			if name == "TimeStamp" || name == "CreateTime" {
-				return nil, fmt.Errorf("%s of the reply is not a number", name)
+	for _, name := range []string{"TimeStamp", "CreateTime"} {
+		if _, isText := raw[name].(string); isText {
+			return nil, fmt.Errorf("%s of the reply is not a number", name)
+		}
+	}
+	f := map[string]string{}
+	return f, flattenValue(f, "", raw, 0)
+}
+
+func flattenValue(into map[string]string, path string, v any, depth int) error {
+	if depth > maxReplyDepth {
+		return errors.New("reply is nested too deeply")
+	}
+	below := func(name string, v any) error {
+		if path != "" {
+			name = path + "." + name
+		}
+		return flattenValue(into, name, v, depth+1)
+	}
+	switch v := v.(type) {
+	case map[string]any:
+		for name, value := range v {
+			if err := below(name, value); err != nil {
+				return err
 			}
 		}
-		f[name] = text
+	case []any:
+		for i, value := range v {
+			if err := below(strconv.Itoa(i), value); err != nil {
+				return err
+			}
+		}
+	case nil:
+	default:
+		into[path] = fmt.Sprint(v)
 	}
-	return f, nil
+	return nil
 }
 
 const maxReplyDepth = 8
 
-// flattenXML reads <xml><Name>text</Name>…</xml>. DOCTYPE and anything after the root are refused.
+// flattenXML reads <xml><Name>text</Name>…</xml>; item elements are numbered. DOCTYPE, a second
+// element of the same name and anything after the root are refused.
 func flattenXML(body []byte) (map[string]string, error) {
 	dec := xml.NewDecoder(bytes.NewReader(body))
 	f := map[string]string{}
-	depth, name, done := 0, "", false
+	var path []string // of the open elements below the root
+	items := map[string]int{}
+	depth, leaf, done := 0, false, false
 	var text strings.Builder
 	for {
 		token, err := dec.Token()
@@ -144,18 +221,34 @@ func flattenXML(body []byte) (map[string]string, error) {
 			if done || depth > maxReplyDepth || (depth == 1 && t.Name.Local != "xml") {
 				return nil, errors.New("reply is not one <xml> element")
 			}
-			if depth == 2 {
-				name = t.Name.Local
+			if depth > 1 {
+				name := t.Name.Local
+				if name == "item" {
+					parent := strings.Join(path, ".")
+					name += "." + strconv.Itoa(items[parent])
+					items[parent]++
+				}
+				path = append(path, name)
+				leaf = true
 				text.Reset()
 			}
 		case xml.EndElement:
 			depth--
-			if depth == 1 {
+			done = depth == 0
+			if done {
+				continue
+			}
+			name := strings.Join(path, ".")
+			path = path[:len(path)-1]
+			if _, twice := f[name]; twice {
+				return nil, errors.New("reply has an element twice")
+			}
+			if leaf {
 				f[name] = text.String()
 			}
-			done = depth == 0
+			leaf = false
 		case xml.CharData:
-			if depth == 2 {
+			if leaf {
 				text.Write(t)
 			}
 			if depth == 0 && len(bytes.TrimSpace(t)) > 0 {

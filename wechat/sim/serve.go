@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -24,7 +25,12 @@ func (s *Sim) mux() *http.ServeMux {
 	m := http.NewServeMux()
 	m.Handle("/sns/jscode2session", s.platformCall(s.jscode2session))
 	m.Handle("/cgi-bin/stable_token", s.platformCall(s.stableToken))
-	m.Handle("/cgi-bin/message/custom/send", s.platformCall(s.customSend))
+	m.Handle("/cgi-bin/token", s.platformCall(s.classicToken))
+	m.Handle("/cgi-bin/message/custom/send", s.withToken("POST", nil, s.customSend))
+	m.Handle("/cgi-bin/user/info", s.withToken("GET", cmp.Or(s.mp, nobody), s.followerInfo))
+	m.Handle("/wxa/business/getuserphonenumber", s.withToken("POST", s.mini, s.phoneNumber))
+	m.Handle("/wxa/getwxacodeunlimit", s.withToken("POST", s.mini, s.drawCode))
+	m.Handle("/wxa/msg_sec_check", s.withToken("POST", s.mini, s.checkText))
 	m.Handle("/v3/pay/transactions/jsapi", s.v3(s.prepay))
 	m.Handle("GET /v3/pay/transactions/out-trade-no/{no}", s.v3(s.queryOrder))
 	m.Handle("GET /v3/pay/transactions/id/{id}", s.v3(s.queryOrder))
@@ -46,6 +52,7 @@ func (s *Sim) mux() *http.ServeMux {
 	}))
 
 	m.Handle("POST /sim/login", s.control(s.login))
+	m.Handle("POST /sim/phone", s.control(s.phone))
 	m.Handle("POST /sim/pay", s.control(s.requestPayment))
 	m.Handle("POST /sim/message", s.control(s.message))
 	m.Handle("GET /sim/chat", s.control(s.chat))

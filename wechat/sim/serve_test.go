@@ -15,7 +15,7 @@ import (
 
 func TestUnknownPaths(t *testing.T) {
 	w := newWorld(t, nil)
-	if rec := w.request("GET", "/cgi-bin/user/info", ""); rec.Code != 404 || parse(t, rec.Body.Bytes()).number("errcode") != 40066 {
+	if rec := w.request("GET", "/cgi-bin/user/get", ""); rec.Code != 404 || parse(t, rec.Body.Bytes()).number("errcode") != 40066 {
 		t.Errorf("api: %d %s", rec.Code, rec.Body)
 	}
 	rec := w.request("GET", "/v3/certificates", "")

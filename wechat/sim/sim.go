@@ -7,7 +7,7 @@
 // Concurrency: safe for concurrent use; one mutex guards all state and is never held during network traffic or RSA.
 // Lifecycle: Close ends retries and waits for every goroutine that the simulator started.
 // Limits: every list keeps its newest 1,000 entries; 100,000 people; 20,000 orders.
-// Dependencies: the standard library only; never wechat, hub, store or web, because two programs
+// Dependencies: the standard library and a QR encoder; never wechat, hub, store or web, because two programs
 // that share their signing code would agree on the same mistake.
 package sim
 
@@ -34,6 +34,8 @@ type Options struct {
 	MPMode     string       // as PushMode; empty: safe with MPAESKey, else plain
 	MPFormat   string       // empty: xml, as official accounts push
 	NotifyURL  string       // replaces the notify_url of every order when set
+	Pages      []string     // pages of the released mini-program, for QR codes; none: every well-formed one is there
+	MuteNotify bool         // no notify of a payment or refund ever comes
 	Merchant   string       // name on the pay sheet; empty: 示例小店
 	TimeScale  float64      // 1 (and 0) = the platform's retry times; 60 = retries 60 times faster
 	Logger     *slog.Logger // nil: nothing is logged
@@ -41,12 +43,13 @@ type Options struct {
 	HTTP       *http.Client // sends pushes and notifies; nil: an own one. Redirects are never followed
 }
 
-// Sim is one running WeChat for one mini-program and one merchant.
+// Sim is one running WeChat for one mini-program, one official account and one merchant.
 type Sim struct {
 	opts     Options         // fixed
 	merchant *rsa.PublicKey  // fixed; what the merchant uploaded
 	platform *rsa.PrivateKey // fixed; WeChat Pay's own
-	box      *pushBox        // fixed; nil without an AES key
+	mini     *account        // fixed but for its tokens
+	mp       *account        // the same of the official account; nil without one
 	client   *http.Client    // fixed
 	routes   *http.ServeMux  // fixed
 	ctx      context.Context // ends with Close
@@ -59,8 +62,10 @@ type Sim struct {
 	users    map[string]*user // by openid
 	names    []*user          // the same, oldest first
 	codes    map[string]*loginCode
-	codeLine []*loginCode // the same, oldest first
-	token    tokens
+	codeLine []*loginCode       // the same, oldest first
+	fans     map[string]*user   // who has an openid of the official account, by it
+	drawn    window             // getwxacodeunlimit of this minute
+	checked  window             // msg_sec_check of this minute
 	orders   map[string]*order  // by out_trade_no
 	prepays  map[string]*order  // by prepay_id, also former ones of the same order
 	paid     map[string]*order  // by transaction_id
@@ -96,6 +101,7 @@ func New(opts Options) (*Sim, error) {
 	s := &Sim{
 		opts:    opts,
 		users:   map[string]*user{},
+		fans:    map[string]*user{},
 		codes:   map[string]*loginCode{},
 		orders:  map[string]*order{},
 		prepays: map[string]*order{},
@@ -110,10 +116,8 @@ func New(opts Options) (*Sim, error) {
 	if s.platform, err = privateKey(opts.PlatformKeyPEM); err != nil {
 		return nil, fmt.Errorf("sim: PlatformKeyPEM: %w", err)
 	}
-	if opts.PushAESKey != "" {
-		if s.box, err = newPushBox(opts.PushAESKey, opts.AppID); err != nil {
-			return nil, fmt.Errorf("sim: PushAESKey: %w", err)
-		}
+	if s.mini, s.mp, err = opts.accounts(); err != nil {
+		return nil, fmt.Errorf("sim: %w", err)
 	}
 	s.client = senderOf(opts.HTTP)
 	s.ctx, s.cancel = context.WithCancel(context.Background())
@@ -132,22 +136,14 @@ func (o *Options) complete() error {
 		return fmt.Errorf("APIv3Key has %d bytes, want 32", len(o.APIv3Key))
 	case o.MchID == "" || o.CertSerial == "" || o.PublicKeyID == "":
 		return errors.New("MchID, CertSerial and PublicKeyID are required")
+	case o.MPAppID != "" && (o.MPAppID == o.AppID || o.MPSecret == "" || o.MPToken == ""):
+		return errors.New("the official account needs an MPAppID of its own, MPSecret and MPToken")
+	case o.V2Key != "" && len(o.V2Key) != 32:
+		return fmt.Errorf("V2Key has %d bytes, want 32", len(o.V2Key))
 	case o.TimeScale < 0:
 		return errors.New("TimeScale is negative")
 	}
-	if o.PushMode == "" {
-		o.PushMode = modePlain
-		if o.PushAESKey != "" {
-			o.PushMode = modeSafe
-		}
-	}
-	if o.PushFormat == "" {
-		o.PushFormat = formatJSON
-	}
-	if err := checkPushForm(o.PushMode, o.PushFormat, o.PushAESKey != ""); err != nil {
-		return err
-	}
-	for name, raw := range map[string]string{"PushURL": o.PushURL, "NotifyURL": o.NotifyURL} {
+	for name, raw := range map[string]string{"PushURL": o.PushURL, "MPURL": o.MPURL, "NotifyURL": o.NotifyURL} {
 		if u, err := url.Parse(raw); raw != "" && (err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https")) {
 			return fmt.Errorf("%s is not an http or https address", name)
 		}

@@ -4,6 +4,7 @@ import (
 	_ "embed"
 	"net/http"
 	"slices"
+	"time"
 )
 
 //go:embed page.html
@@ -24,6 +25,7 @@ type stateUser struct {
 	Name        string `json:"name"`
 	Openid      string `json:"openid"`
 	Nickname    string `json:"nickname"`
+	Follows     bool   `json:"follows"` // the official account
 	Messages    int64  `json:"messages"`
 	RepliesLeft int    `json:"repliesLeft"`
 	SpokeAt     int64  `json:"spokeAt,omitempty"` // ms
@@ -31,7 +33,8 @@ type stateUser struct {
 
 type stateOrder struct {
 	OutTradeNo    string `json:"outTradeNo"`
-	State         string `json:"state"` // prepaid, paid or expired
+	Version       string `json:"version"` // v2 or v3
+	State         string `json:"state"`   // prepaid, paid, closed or expired
 	Description   string `json:"description"`
 	Total         int64  `json:"total"` // fen
 	User          string `json:"user"`
@@ -39,7 +42,18 @@ type stateOrder struct {
 	TransactionID string `json:"transactionId,omitempty"`
 	MadeAt        int64  `json:"madeAt"` // ms
 	PaidAt        int64  `json:"paidAt,omitempty"`
-	Notified      string `json:"notified,omitempty"` // taken or given up
+	Notified      string `json:"notified,omitempty"` // taken, given up or muted
+	Refunded      int64  `json:"refunded,omitempty"` // fen, with what is under way
+}
+
+type stateRefund struct {
+	MadeAt      int64  `json:"madeAt"` // ms
+	OutTradeNo  string `json:"outTradeNo"`
+	OutRefundNo string `json:"outRefundNo"`
+	State       string `json:"state"` // PROCESSING, SUCCESS, CLOSED or ABNORMAL
+	Total       int64  `json:"total"` // fen given back
+	Reason      string `json:"reason"`
+	Notified    string `json:"notified,omitempty"` // taken, given up or muted
 }
 
 type stateToken struct {
@@ -53,38 +67,58 @@ func (s *Sim) state(*http.Request) (any, error) {
 	now := s.opts.Now()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	users, orders, faults := []stateUser{}, []stateOrder{}, []Fault{}
+	users, orders, refunds, faults := []stateUser{}, []stateOrder{}, []stateRefund{}, []Fault{}
 	for _, u := range s.names[max(0, len(s.names)-keep):] {
-		v := stateUser{Name: u.name, Openid: u.openid, Nickname: u.nickname, Messages: u.seq}
-		if u.replyUntil.After(now) {
-			v.RepliesLeft, v.SpokeAt = u.repliesLeft, u.spokeAt.UnixMilli()
+		v := stateUser{Name: u.name, Openid: u.openid, Nickname: u.nickname, Messages: u.mini.seq, Follows: !u.followedAt.IsZero()}
+		if g := u.mini.spoken; g.open(now) {
+			v.RepliesLeft, v.SpokeAt = g.left, u.mini.spokeAt.UnixMilli()
 		}
 		users = append(users, v)
 	}
 	for _, o := range s.line[max(0, len(s.line)-keep):] {
-		v := stateOrder{OutTradeNo: o.outTradeNo, State: "prepaid", Description: o.description, Total: o.total,
+		v := stateOrder{OutTradeNo: o.outTradeNo, Version: "v3", State: "prepaid", Description: o.description, Total: o.total,
 			NotifyURL: o.notifyURL, MadeAt: o.madeAt.UnixMilli(), Notified: o.notified}
 		if u := s.users[o.openid]; u != nil {
 			v.User = u.name
 		}
+		if o.v2() {
+			v.Version = "v2"
+		}
 		switch {
 		case !o.paidAt.IsZero():
 			v.State, v.TransactionID, v.PaidAt = "paid", o.transactionID, o.paidAt.UnixMilli()
+		case !o.closedAt.IsZero():
+			v.State = "closed"
 		case !now.Before(o.expireAt):
 			v.State = "expired"
+		}
+		for _, r := range o.refunds {
+			if r.status != refundClosed {
+				v.Refunded += r.fee
+			}
+			refunds = append(refunds, stateRefund{r.madeAt.UnixMilli(), o.outTradeNo, r.outRefundNo, r.status, r.fee, r.reason, r.notified})
 		}
 		orders = append(orders, v)
 	}
 	for _, f := range s.faults {
 		faults = append(faults, *f)
 	}
-	token := stateToken{Fetches: s.token.Fetches, Minted: s.token.Minted}
-	if c := s.token.current; c != nil && c.until.After(now) {
-		token.Left = int64(c.until.Sub(now).Seconds())
-	}
-	return map[string]any{
-		"appId": s.opts.AppID, "mchId": s.opts.MchID, "pushMode": s.opts.PushMode, "pushFormat": s.opts.PushFormat,
-		"token": token, "users": users, "orders": orders, "faults": slices.Clip(faults),
+	v := map[string]any{
+		"appId": s.opts.AppID, "mchId": s.opts.MchID, "pushMode": s.mini.mode, "pushFormat": s.mini.format,
+		"token": s.mini.stable.state(now), "users": users, "orders": orders, "refunds": refunds, "faults": slices.Clip(faults),
 		"calls": s.calls.list(), "messages": s.sent.list(), "pushes": s.pushes.list(), "notifies": s.notifies.list(),
-	}, nil
+	}
+	if s.mp != nil {
+		v["mp"] = map[string]any{"appId": s.mp.appID, "pushMode": s.mp.mode, "pushFormat": s.mp.format, "token": s.mp.stable.state(now)}
+	}
+	return v, nil
+}
+
+// state tells of the tokens without showing one. Needs Sim.mu.
+func (t *tokens) state(now time.Time) stateToken {
+	v := stateToken{Fetches: t.Fetches, Minted: t.Minted}
+	if c := t.current; c != nil && c.until.After(now) {
+		v.Left = int64(c.until.Sub(now).Seconds())
+	}
+	return v
 }

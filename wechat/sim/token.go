@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// tokens are the access tokens that stable_token gave out. Guarded by Sim.mu.
+// tokens are the access tokens that one app got by stable_token or by token. Guarded by Sim.mu.
 type tokens struct {
 	current  *accessToken
 	given    map[string]*accessToken
@@ -30,6 +30,7 @@ const (
 	tokenOverlap     = 5 * time.Minute
 	tokensAMinute    = 10_000
 	tokensADay       = 500_000
+	classicADay      = 2000
 	forcedADay       = 20
 	forcedApart      = 30 * time.Second
 	tokensRemembered = 100
@@ -59,21 +60,51 @@ func (s *Sim) stableToken(w http.ResponseWriter, r *http.Request) outcome {
 	if grant != "client_credential" {
 		return s.answerAPI(w, apiErr(40002, "invalid grant_type"), nil)
 	}
-	if e := s.checkApp(appID, secret); e != nil {
+	from, e := s.checkApp(appID, secret)
+	if e != nil {
 		return s.answerAPI(w, e, nil)
 	}
-	text, left, e := s.fetchToken(force)
+	text, left, e := s.fetchToken(from, force)
 	if e != nil {
 		return s.answerAPI(w, e, nil)
 	}
 	return s.answerAPI(w, nil, map[string]any{"access_token": text, "expires_in": int64(left / time.Second)})
 }
 
-func (s *Sim) fetchToken(force bool) (text string, left time.Duration, e *apiError) {
+// classicToken is GET /cgi-bin/token: every call makes a new token, which soon ends the one before.
+// Its tokens and those of stable_token live side by side.
+func (s *Sim) classicToken(w http.ResponseWriter, r *http.Request) outcome {
+	if r.Method != http.MethodGet && r.Method != http.MethodPost {
+		return s.answerAPI(w, apiErr(43001, "require GET method"), nil)
+	}
+	q := r.URL.Query()
+	if q.Get("grant_type") != "client_credential" {
+		return s.answerAPI(w, apiErr(40002, "invalid grant_type"), nil)
+	}
+	from, e := s.checkApp(q.Get("appid"), q.Get("secret"))
+	if e != nil {
+		return s.answerAPI(w, e, nil)
+	}
 	now := s.opts.Now()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	t := &s.token
+	t := &from.classic
+	if !t.day.allow(now, 24*time.Hour, classicADay) {
+		return s.answerAPI(w, apiErr(45009, "reach max api daily quota limit"), nil)
+	}
+	if old := t.current; old != nil && old.until.After(now.Add(tokenOverlap)) {
+		old.until = now.Add(tokenOverlap)
+	}
+	t.mint(now)
+	t.Fetches++
+	return s.answerAPI(w, nil, map[string]any{"access_token": t.current.text, "expires_in": int64(tokenLife / time.Second)})
+}
+
+func (s *Sim) fetchToken(from *account, force bool) (text string, left time.Duration, e *apiError) {
+	now := s.opts.Now()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	t := &from.stable
 	if !t.day.allow(now, 24*time.Hour, tokensADay) {
 		return "", 0, apiErr(45009, "reach max api daily quota limit")
 	}
@@ -127,23 +158,68 @@ func (t *tokens) expire(now time.Time) {
 	t.current = nil
 }
 
-// checkToken judges the access_token of a request.
-func (s *Sim) checkToken(text string) *apiError {
+// checkToken judges the access_token of a request and tells whose it is.
+func (s *Sim) checkToken(text string) (*account, *apiError) {
 	if text == "" {
-		return apiErr(41001, "access_token missing")
+		return nil, apiErr(41001, "access_token missing")
 	}
 	if !tokenShape.MatchString(text) {
-		return apiErr(40014, "invalid access_token")
+		return nil, apiErr(40014, "invalid access_token")
 	}
 	now := s.opts.Now()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	t := s.token.given[text]
-	switch {
-	case t == nil || t.revoked:
-		return apiErr(40001, "invalid credential, access_token is invalid or not latest")
-	case !t.until.After(now):
-		return apiErr(42001, "access_token expired")
+	for _, from := range s.accountsOf() {
+		for _, of := range []*tokens{&from.stable, &from.classic} {
+			t := of.given[text]
+			switch {
+			case t == nil || t.revoked:
+			case !t.until.After(now):
+				return nil, apiErr(42001, "access_token expired")
+			default:
+				return from, nil
+			}
+		}
 	}
-	return nil
+	return nil, apiErr(40001, "invalid credential, access_token is invalid or not latest")
 }
+
+// apiCall is a call whose token is good.
+type apiCall struct {
+	from *account
+	r    *http.Request
+	body []byte
+}
+
+// withToken wraps a call that needs an access_token; of an app that may do it, when only is not nil.
+// An answer of bytes is a picture.
+func (s *Sim) withToken(method string, only *account, h func(apiCall) (any, *apiError)) http.Handler {
+	return s.platformCall(func(w http.ResponseWriter, r *http.Request) outcome {
+		c := apiCall{r: r}
+		v, e := func() (any, *apiError) {
+			if r.Method != method {
+				return nil, map[string]*apiError{"GET": apiErr(43001, "require GET method"), "POST": apiErr(43002, "require POST method")}[method]
+			}
+			var e *apiError
+			if c.from, e = s.checkToken(r.URL.Query().Get("access_token")); e != nil {
+				return nil, e
+			}
+			if only != nil && c.from != only {
+				return nil, apiErr(48001, "api unauthorized")
+			}
+			var err error
+			if c.body, err = readBody(r.Body, maxBody); err != nil {
+				return nil, errFormat
+			}
+			return h(c)
+		}()
+		if picture, ok := v.([]byte); ok && e == nil {
+			w.Header().Set("Content-Type", http.DetectContentType(picture))
+			_, _ = w.Write(picture)
+			return outcome{}
+		}
+		return s.answerAPI(w, e, v)
+	})
+}
+
+var errFormat = apiErr(47001, "data format error")

@@ -6,7 +6,7 @@ import (
 )
 
 func (w *world) judge(token string) int {
-	if e := w.sim.checkToken(token); e != nil {
+	if _, e := w.sim.checkToken(token); e != nil {
 		return e.Code
 	}
 	return 0
@@ -96,7 +96,7 @@ func TestStableToken_refusals(t *testing.T) {
 func TestStableToken_minuteQuota(t *testing.T) {
 	w := newWorld(t, nil)
 	for range tokensAMinute {
-		if _, _, e := w.sim.fetchToken(false); e != nil {
+		if _, _, e := w.sim.fetchToken(w.sim.mini, false); e != nil {
 			t.Fatal(e)
 		}
 	}

@@ -1,8 +1,8 @@
 package sim
 
 import (
+	"cmp"
 	"context"
-	"fmt"
 	"net/http"
 	"net/url"
 	"slices"
@@ -14,7 +14,7 @@ import (
 
 // Trigger asks for one platform event, honest or not.
 type Trigger struct {
-	Event    string `json:"event"` // pay, refund, muteNotify, message or check
+	Event    string `json:"event"` // pay, refund, muteNotify, message, event, user_enter_tempsession, follow, unfollow, click, view, scan, location, mptext or check
 	URL      string `json:"url"`   // instead of the order's notify_url or the push address
 	Times    int    `json:"times"` // 1 (and 0) to 1000 copies
 	Parallel bool   `json:"parallel"`
@@ -32,11 +32,28 @@ type Trigger struct {
 	Probe         bool   `json:"probe"`  // pay: a signature probe; with ladder the real one follows
 	Ladder        bool   `json:"ladder"` // pay: the first try as asked, then the platform's retries
 
-	User    string `json:"user"`    // message
-	Content string `json:"content"` // message
-	Format  string `json:"format"`  // message: json or xml; else as configured
-	Mode    string `json:"mode"`    // message: plain, compatible or safe; else as configured
-	MsgID   string `json:"msgId"`   // message: repeats an older one; decimal
+	User       string `json:"user"`       // who does it
+	Format     string `json:"format"`     // push: json or xml; else as configured
+	Mode       string `json:"mode"`       // push: plain, compatible or safe; else as configured
+	MsgID      string `json:"msgId"`      // message, mptext: repeats an older one; decimal
+	CreateTime int64  `json:"createTime"` // push: repeats an older one; seconds
+
+	Type     string `json:"type"`    // message: text (and empty), image or miniprogrampage
+	Content  string `json:"content"` // message, mptext
+	PicURL   string `json:"picUrl"`  // message
+	Title    string `json:"title"`   // message
+	PagePath string `json:"pagePath"`
+
+	Name        string         `json:"name"`        // event: its name, such as user_enter_tempsession
+	SessionFrom string         `json:"sessionFrom"` // event user_enter_tempsession
+	Fields      map[string]any `json:"fields"`      // event: more fields, texts or numbers
+	Scene       string         `json:"scene"`       // follow: of the QR code that was scanned
+	Key         string         `json:"key"`         // click, view, scan
+	Latitude    float64        `json:"latitude"`    // location
+	Longitude   float64        `json:"longitude"`   // location
+	Account     string         `json:"account"`     // check: mp for the official account's address
+
+	host string // of this simulator, for drawn pictures
 }
 
 // TriggerResult tells what was sent and what was answered.
@@ -46,6 +63,7 @@ type TriggerResult struct {
 	OutRefundNo   string   `json:"outRefundNo,omitempty"`
 	TransactionID string   `json:"transactionId,omitempty"`
 	MsgID         string   `json:"msgId,omitempty"`
+	CreateTime    int64    `json:"createTime,omitempty"`
 	Answers       []Answer `json:"answers"`
 	Note          string   `json:"note"`
 }
@@ -84,12 +102,13 @@ func (s *Sim) trigger(r *http.Request) (any, error) {
 		return s.triggerRefund(ctx, t, skew)
 	case "muteNotify":
 		return s.triggerMute(t)
-	case "message":
-		return s.triggerMessage(ctx, t, skew)
+	case "message", "event", "user_enter_tempsession", "follow", "unfollow", "click", "view", "scan", "location", "mptext":
+		t.host = r.Host
+		return s.triggerPush(ctx, t, skew)
 	case "check":
 		return s.triggerCheck(ctx, t)
 	}
-	return nil, &controlError{400, "unknown_event", "event is pay, refund, muteNotify, message or check"}
+	return nil, &controlError{400, "unknown_event", "event is pay, refund, muteNotify, message, event, user_enter_tempsession, follow, unfollow, click, view, scan, location, mptext or check"}
 }
 
 // each calls send for every copy, one after the other or at once.
@@ -352,68 +371,18 @@ func (s *Sim) triggerMute(t Trigger) (any, error) {
 	return TriggerResult{Event: "muteNotify", OutTradeNo: o.outTradeNo, Answers: []Answer{}, Note: "no notify of this order will come; triggers still send"}, nil
 }
 
-func (s *Sim) triggerMessage(ctx context.Context, t Trigger, skew time.Duration) (any, error) {
-	form := pushForm{url: t.URL, mode: t.Mode, format: t.Format, forge: t.Forge, skew: skew}
-	if form.url == "" {
-		form.url = s.opts.PushURL
-	}
-	if form.mode == "" {
-		form.mode = s.opts.PushMode
-	}
-	if form.format == "" {
-		form.format = s.opts.PushFormat
-	}
-	if form.url == "" {
-		return nil, &controlError{409, "no_push_url", "name the url, or start the simulator with a push address"}
-	}
-	if err := checkPushForm(form.mode, form.format, s.box != nil); err != nil {
-		return nil, badRequest(err.Error())
-	}
-	if !slices.Contains([]string{"", "signature", "body"}, t.Forge) {
-		return nil, badRequest("forge is signature or body")
-	}
-	id := int64(0)
-	if t.MsgID != "" {
-		var err error
-		if id, err = strconv.ParseInt(t.MsgID, 10, 64); err != nil || id <= 0 {
-			return nil, badRequest("msgId is a positive number of 64 bits")
-		}
-	}
-	u, text, err := s.write(t.User, t.Content, form.forge == "" && skew == 0 && id == 0)
-	if err != nil {
-		return nil, err
-	}
-	if id != 0 {
-		text.msgID = id
-	}
-	answers := t.each(func(try int) Answer {
-		got, _, err := s.pushOnce(ctx, u, text, form, try)
-		if err != nil && got.Error == "" {
-			got.Error = err.Error()
-		}
-		return got
-	})
-	note := fmt.Sprintf("%s, %s", form.mode, form.format)
-	if form.forge != "" {
-		note += "; forged: " + form.forge
-	}
-	if form.forge == "body" && form.mode == modePlain {
-		note += " (in plain mode the signature does not cover the body)"
-	}
-	return TriggerResult{Event: "message", MsgID: strconv.FormatInt(text.msgID, 10), Answers: answers, Note: note}, nil
-}
-
 // triggerCheck plays the check of the push address when it is saved in the console.
 func (s *Sim) triggerCheck(ctx context.Context, t Trigger) (any, error) {
-	address := t.URL
-	if address == "" {
-		address = s.opts.PushURL
+	to := s.mini
+	if t.Account == "mp" {
+		to = s.mp
 	}
-	if address == "" {
-		return nil, &controlError{409, "no_push_url", "name the url, or start the simulator with a push address"}
+	if to == nil || cmp.Or(t.URL, to.url) == "" {
+		return nil, errNoPushURL
 	}
+	address := cmp.Or(t.URL, to.url)
 	timestamp, nonce, echo := strconv.FormatInt(s.opts.Now().Unix(), 10), random(digits, 9), random(digits, 19)
-	signature := pushSignature(s.opts.PushToken, timestamp, nonce)
+	signature := pushSignature(to.pushToken, timestamp, nonce)
 	if t.Forge != "" {
 		signature = random(lowerHex, 40)
 	}

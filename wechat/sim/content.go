@@ -1,0 +1,64 @@
+package sim
+
+import (
+	"strings"
+	"time"
+)
+
+const (
+	checksAMinute = 4000
+	seenFor       = 2 * time.Hour // since the person was in the mini-program
+)
+
+// checkText is POST /wxa/msg_sec_check, version 2. 违规 and risky are refused, 广告 is left to people.
+func (s *Sim) checkText(c apiCall) (any, *apiError) {
+	f, err := parseFields(c.body)
+	if err != nil || needlessEscape(c.body) != "" {
+		return nil, errFormat
+	}
+	openid := f.text("openid", true, 128)
+	version, scene := f.integer("version", 0), f.integer("scene", 0)
+	content := f.text("content", true, 2500)
+	others := f.text("nickname", false, 2500) + "\n" + f.text("title", false, 2500) + "\n" + f.text("signature", false, 2500)
+	if bad := f.fault(); bad != nil {
+		if bad.path == "/content" && !bad.missing {
+			return nil, apiErr(45002, "content size out of limit")
+		}
+		return nil, apiErr(47001, "data format error: "+bad.path)
+	}
+	if version != 2 || scene < 1 || scene > 4 {
+		return nil, apiErr(40129, "invalid scene or version")
+	}
+	now := s.opts.Now()
+	s.mu.Lock()
+	u := s.byOpenid(openid)
+	seen := u != nil && !u.seenAt.IsZero() && now.Sub(u.seenAt) <= seenFor
+	allowed := s.checked.allow(now, time.Minute, checksAMinute)
+	s.mu.Unlock()
+	switch {
+	case u == nil:
+		return nil, apiErr(40003, "invalid openid")
+	case !seen:
+		return nil, apiErr(61010, "code is expired")
+	case !allowed:
+		return nil, apiErr(45009, "reach max api minute quota limit")
+	}
+	type verdict struct {
+		Suggest string `json:"suggest"`
+		Label   int    `json:"label"`
+	}
+	got := verdict{"pass", 100}
+	text := strings.ToLower(content + "\n" + others)
+	switch {
+	case strings.Contains(text, "违规") || strings.Contains(text, "risky"):
+		got = verdict{"risky", 20006}
+	case strings.Contains(text, "广告"):
+		got = verdict{"review", 10001}
+	}
+	return struct {
+		apiError
+		Result  verdict `json:"result"`
+		Detail  []any   `json:"detail"`
+		TraceID string  `json:"trace_id"`
+	}{apiError{0, "ok"}, got, []any{}, random(lowerHex, 8) + "-" + random(lowerHex, 8) + "-" + random(lowerHex, 8)}, nil
+}
