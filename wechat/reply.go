@@ -77,9 +77,13 @@ type field struct {
 
 // reply writes the four fields of every reply, to and from changed over, and more behind them.
 func (m *PushMessage) reply(kind string, more ...field) []byte {
+	at := m.openedAt
+	if at.IsZero() { // a message that no Receiver opened
+		at = m.CreateTime
+	}
 	all := append(fields{
 		{"ToUserName", m.FromUserName}, {"FromUserName", m.ToUserName},
-		{"CreateTime", m.openedAt.Unix()}, {"MsgType", kind},
+		{"CreateTime", at.Unix()}, {"MsgType", kind},
 	}, more...)
 	var b strings.Builder
 	if m.format == formatJSON {
