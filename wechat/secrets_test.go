@@ -64,20 +64,28 @@ func TestValues_hideTheirSecrets(t *testing.T) {
 		t.Fatal(err)
 	}
 	pay := newTestPay(t, func(w http.ResponseWriter, r *http.Request) {})
+	v2Options := payV2Options()
+	v2Options.CertPEM, v2Options.KeyPEM = merchantCertificate(t), privatePEM(t, merchantKey())
+	payV2, err := NewPayV2(v2Options)
+	if err != nil {
+		t.Fatal(err)
+	}
 	for _, v := range []any{
 		c, Options{AppID: testAppID, Secret: testSecret},
 		r, PushOptions{AppID: testAppID, Token: "canaryToken", AESKey: testAESKey},
 		pay, payOptions(t),
+		payV2, v2Options,
+		Follower{OpenID: "canary-openid", Nickname: "canary-name"},
 		Session{OpenID: "canary-openid", SessionKey: "canary-key"},
 		UserData{PhoneNumber: "canary-phone"},
 	} {
 		logger.Info("value", "v", v)
 		for _, format := range []string{"%v", "%+v", "%#v", "%s"} {
-			noCanary(t, fmt.Sprintf(format, v), testAESKey, testAPIv3Key, testKeyLine(t))
+			noCanary(t, fmt.Sprintf(format, v), testAESKey, testAPIv3Key, testV2Key, testKeyLine(t))
 		}
 	}
 	logger.Info("push", "m", &PushMessage{FromUserName: "canary-openid", Content: "canary words", MsgType: "text"})
-	noCanary(t, log.String(), testAESKey, testAPIv3Key, testKeyLine(t))
+	noCanary(t, log.String(), testAESKey, testAPIv3Key, testV2Key, testKeyLine(t))
 	b, err := json.Marshal(Session{SessionKey: "canary-key"})
 	if err != nil {
 		t.Fatal(err)

@@ -2,9 +2,11 @@ package wechat
 
 import (
 	"crypto"
+	"crypto/md5"
 	"crypto/rsa"
 	"crypto/sha256"
 	"encoding/base64"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"net/http"
@@ -389,6 +391,15 @@ func TestVectors_payV3(t *testing.T) {
 		if n.EventType != "REFUND.SUCCESS" || string(n.Plain) != v.Plaintext || n.Payment != (Payment{}) {
 			t.Errorf("%+v", n)
 		}
+		p := vectorPay(t, v)
+		p.mchID = "1900000109"
+		r, err := p.OpenRefund(header(v.Headers), []byte(v.Body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if sayRefund(r.Refund) != saidRefunded || r.NeedsQuery || r.ID != "EV-2026011511000000001" {
+			t.Errorf("%+v", r)
+		}
 	})
 	t.Run("sign_probe", func(t *testing.T) {
 		v := vector[v3Vector](t, "pay_v3", "derived_notify_paid")
@@ -398,6 +409,99 @@ func TestVectors_payV3(t *testing.T) {
 		_, err := vectorPay(t, v).OpenNotify(h, []byte(v.Body))
 		if !errors.Is(err, ErrSignature) || !errors.Is(err, ErrProbe) {
 			t.Error(err)
+		}
+	})
+}
+
+type v2Vector struct {
+	Key       string
+	Params    v2Fields
+	StringA   string `json:"string_a"`
+	MD5       string
+	HMAC      string `json:"hmac_sha256"`
+	PaySign   string `json:"pay_sign"`
+	XML, Sign string
+	ToSign    string `json:"string_to_sign"`
+	KeyMD5    string `json:"md5_key_lower_hex"`
+	Plaintext string `json:"req_info_plaintext"`
+}
+
+func TestVectors_payV2(t *testing.T) {
+	t.Run("sign", func(t *testing.T) {
+		v := vector[v2Vector](t, "pay_v2", "sign")
+		if got := v.Params.signed(); got != v.StringA {
+			t.Error(got)
+		}
+		for signType, want := range map[string]string{signMD5: v.MD5, signHMAC: v.HMAC} {
+			s := v2Signer{v.Key, signType}
+			if got := s.sign(v.Params); got != want {
+				t.Errorf("%s: %s", signType, got)
+			}
+			if err := s.verify(v.Params.with("sign", want)); err != nil {
+				t.Error(err)
+			}
+			if err := s.verify(v.Params.with("sign", want, "body", "tesu")); !errors.Is(err, ErrSignature) {
+				t.Error(err)
+			}
+		}
+	})
+	for name, signType := range map[string]string{"jsapi_pay_sign": signMD5, "derived_jsapi_pay_sign_hmac": signHMAC} {
+		t.Run(name, func(t *testing.T) {
+			v := vector[v2Vector](t, "pay_v2", name)
+			f := clientFields(v.Params["appId"], ClientParams{TimeStamp: v.Params["timeStamp"], NonceStr: v.Params["nonceStr"],
+				Package: v.Params["package"], SignType: v.Params["signType"]})
+			if got := (v2Signer{v.Key, signType}).sign(f); got != v.PaySign {
+				t.Error(got)
+			}
+		})
+	}
+	for name, signType := range map[string]string{"derived_notify_md5": signMD5, "derived_notify_hmac": signHMAC} {
+		t.Run(name, func(t *testing.T) {
+			v := vector[v2Vector](t, "pay_v2", name)
+			f, err := parseV2([]byte(v.XML), "xml")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := f.signed() + "&key=" + v.Key; v.ToSign != "" && got != v.ToSign {
+				t.Errorf("%s\nwant %s", got, v.ToSign)
+			}
+			p := &PayV2{signer: v2Signer{v.Key, signType}}
+			n, err := p.OpenNotify(nil, []byte(v.XML))
+			if err != nil {
+				t.Fatal(err)
+			}
+			want := Payment{
+				AppID: "wx8888888888888888", MchID: "1900000109", OutTradeNo: "20260115103456000001",
+				TransactionID: "4200002026202601151234567890", OpenID: "oUpF8uMuAJO_M2pxb1Q9zNjWeS6o", State: "SUCCESS",
+				TotalFen: 100, PayerFen: 90, Currency: "CNY", Attach: "房间=notice&用户=张三", PaidAt: n.Payment.PaidAt,
+			}
+			if n.Payment != want || n.Payment.PaidAt.UTC().Format(time.RFC3339) != "2026-01-15T02:34:55Z" {
+				t.Errorf("%+v", n.Payment)
+			}
+			other := &PayV2{signer: v2Signer{v.Key, map[string]string{signMD5: signHMAC, signHMAC: signMD5}[signType]}}
+			if _, err := other.OpenNotify(nil, []byte(v.XML)); !errors.Is(err, ErrSignature) {
+				t.Error(err)
+			}
+		})
+	}
+	t.Run("derived_refund_notify", func(t *testing.T) {
+		v := vector[v2Vector](t, "pay_v2", "derived_refund_notify")
+		p := &PayV2{appID: "wx8888888888888888", mchID: "1900000109", signer: v2Signer{v.Key, signMD5}}
+		n, err := p.OpenRefund(nil, []byte(v.XML))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if string(n.Plain) != v.Plaintext || !n.NeedsQuery || n.EventType != "REFUND.SUCCESS" {
+			t.Errorf("%+v", n)
+		}
+		want := Refund{OutTradeNo: "20260115103456000001", TransactionID: "4200002026202601151234567890", OutRefundNo: "R20260115103456000001",
+			RefundID: "50000000382026011500000000001", Status: "SUCCESS", RefundFen: 30, TotalFen: 100, Currency: "CNY", At: n.Refund.At}
+		if n.Refund != want || n.Refund.At.UTC().Format(time.RFC3339) != "2026-01-15T03:00:00Z" {
+			t.Errorf("%+v", n.Refund)
+		}
+		sum := md5.Sum([]byte(v.Key))
+		if hex.EncodeToString(sum[:]) != v.KeyMD5 {
+			t.Error("another key")
 		}
 	})
 }
