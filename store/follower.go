@@ -59,6 +59,29 @@ func (t *tx) putFollower(f Follower) error {
 	return err
 }
 
+// LearnFollower keeps what became known of somebody who follows; one who does not (any more) is left alone: ErrNotFound.
+func (db *DB) LearnFollower(ctx context.Context, f Follower) error {
+	var in inputs
+	f.check(&in)
+	if in.err != nil {
+		return fmt.Errorf("learn follower: %w", in.err)
+	}
+	if err := db.engine.write(ctx, func(t *tx) error {
+		// The user's row first, as in every other transaction: it holds the erasure off.
+		if _, err := t.user("app_id = ? AND open_id = ?"+t.lock, f.AppID, f.OpenID); err != nil {
+			return err
+		}
+		var one int
+		if err := t.row([]any{&one}, "SELECT 1 FROM followers WHERE app_id = ? AND open_id = ?", f.AppID, f.OpenID); err != nil {
+			return err
+		}
+		return t.putFollower(f)
+	}); err != nil {
+		return fmt.Errorf("follower of app %s: learn: %w", f.AppID, err)
+	}
+	return nil
+}
+
 // RemoveFollower erases a follower and the user of this openid, as EraseUser does, but in this app alone. One who does
 // not follow is nothing to remove.
 func (db *DB) RemoveFollower(ctx context.Context, appID, openID string) error {

@@ -25,6 +25,8 @@ const (
 	TellRoom       TellingKind = "room"
 	TellMail       TellingKind = "mail"        // To is a user id; the outbox row only rings
 	TellCustomSend TellingKind = "custom_send" // customer-service message; To is an openid, Payload the message
+	TellMPSend     TellingKind = "mp_send"     // likewise of the official account
+	TellFollower   TellingKind = "follower"    // ask who follows the official account; To is an openid
 	TellHook       TellingKind = "hook"        // a webhook of the shop's own system; To is the hook's name
 )
 

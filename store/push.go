@@ -12,6 +12,7 @@ type Push struct {
 	AppID    string
 	OpenID   string
 	Talk     *Talk                                  // set: a line of the conversation with this user
+	Reply    *Talk                                  // set: what a rule answers, the line after Talk
 	Follow   *Follower                              // set: this person follows from now on, under the push's AppID and OpenID
 	Unfollow bool                                   // this person follows no longer: after Tell, all that is known of them in this app is erased
 	Answer   []byte                                 // what we answer; a repeat gets the first one's
@@ -30,7 +31,10 @@ func (db *DB) RecordPush(ctx context.Context, p Push) (answer []byte, first bool
 	if p.Talk != nil {
 		p.Talk.check(&in)
 	}
-	if p.OpenID == "" && (p.Talk != nil || p.Follow != nil || p.Unfollow) {
+	if p.Reply != nil {
+		p.Reply.check(&in)
+	}
+	if p.OpenID == "" && (p.Talk != nil || p.Reply != nil || p.Follow != nil || p.Unfollow) {
 		in.fault("OpenID", "is missing")
 	} else if p.Follow != nil {
 		f := *p.Follow
@@ -77,8 +81,11 @@ func (t *tx) effects(p Push) error {
 			return err
 		}
 	}
-	if p.Talk != nil {
-		if _, err := t.addTalk(&c, *p.Talk); err != nil {
+	for _, line := range []*Talk{p.Talk, p.Reply} {
+		if line == nil {
+			continue
+		}
+		if _, err := t.addTalk(&c, *line); err != nil {
 			return err
 		}
 	}

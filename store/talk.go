@@ -188,13 +188,14 @@ func (t *tx) addTalk(c *Conversation, k Talk) (isNew bool, err error) {
 	if k.Type != "text" {
 		c.LastText = "[" + k.Type + "]"
 	}
-	switch k.From {
-	case "user":
+	switch {
+	case k.Type == "event": // nothing to read, and WeChat's window for answers stays as it is
+	case k.From == "user":
 		c.UnreadN++
 		if c.LastAt.After(c.LastUserAt) { // pushes may come in another order
 			c.LastUserAt = c.LastAt
 		}
-	case "staff":
+	case k.From == "staff":
 		c.UnreadN = 0
 	}
 	_, err = t.exec("UPDATE conversations SET last_at = ?, last_text = ?, unread = ?, last_user_at = ? WHERE id = ?",
