@@ -122,12 +122,13 @@ func (t *tx) eraseMail(u User) error {
 	if _, err := t.exec("DELETE FROM letters WHERE user_id = ?", u.ID); err != nil {
 		return err
 	}
-	for kind, to := range map[TellingKind]string{TellMail: u.ID, TellCustomSend: u.OpenID} {
-		if _, err := t.exec("DELETE FROM outbox WHERE kind = ? AND recipient = ?", kind, to); err != nil {
-			return err
+	_, err := t.exec("DELETE FROM outbox WHERE kind = ? AND recipient = ?", TellMail, u.ID)
+	for _, kind := range openIDKinds {
+		if err == nil {
+			_, err = t.exec("DELETE FROM outbox WHERE kind = ? AND recipient = ?", kind, u.OpenID)
 		}
 	}
-	return nil
+	return err
 }
 
 func (t *tx) eraseTraces(u User) error {

@@ -99,7 +99,11 @@ func testErase(t *testing.T, open opener) {
 		p.Key, p.AppID, p.OpenID, p.Answer = key, app, openID, []byte("<ToUserName>"+openID+"</ToUserName>")
 		p.Talk = &Talk{From: "user", Type: "text", Content: "my name is " + openID}
 		p.Tell = func(c Conversation, u User) []Telling {
-			return []Telling{{Kind: TellCustomSend, To: u.OpenID, ID: "re-" + key, Payload: json.RawMessage(`{}`)}}
+			var all []Telling
+			for _, kind := range openIDKinds {
+				all = append(all, Telling{Kind: kind, To: u.OpenID, ID: "re-" + key, Payload: json.RawMessage(`{}`)})
+			}
+			return append(all, Telling{Kind: TellHook, To: "shop", ID: "re-" + key})
 		}
 		_, first, err := db.RecordPush(ctx, p)
 		if err != nil || !first {

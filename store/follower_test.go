@@ -49,7 +49,7 @@ func testFollowers(t *testing.T, open opener) {
 		t.Error("nobody follows")
 	}
 	c.move(time.Minute)
-	check(t, db.PutFollower(ctx, Follower{AppID: "mp1", OpenID: "o1", UnionID: "union-1", Nickname: "小明"}))
+	check(t, db.LearnFollower(ctx, Follower{AppID: "mp1", OpenID: "o1", UnionID: "union-1", Nickname: "小明"}))
 	want.UnionID, want.Nickname = "union-1", "小明"
 	if f := follower(); f != want {
 		t.Errorf("%+v, want %+v", f, want)
@@ -65,6 +65,8 @@ func testFollowers(t *testing.T, open opener) {
 	_, err := db.UserByOpenID(ctx, "mp1", "o1")
 	wantErr(t, err, ErrNotFound)
 	must(db.User(ctx, mini.ID))(t) // the other app is another matter
+	wantErr(t, db.LearnFollower(ctx, Follower{AppID: "mp1", OpenID: "o1", UnionID: "union-1"}), ErrNotFound)
+	follows(false)
 	if found := traces(t, db, []string{"o1", "小明"}, "outbox", "mailboxes", "blocks"); len(found) > 0 {
 		t.Errorf("left: %v", found)
 	}

@@ -30,6 +30,9 @@ const (
 	TellHook       TellingKind = "hook"        // a webhook of the shop's own system; To is the hook's name
 )
 
+// openIDKinds are those whose To is an openid; an erasure takes them back.
+var openIDKinds = []TellingKind{TellCustomSend, TellMPSend, TellFollower}
+
 // OutboxRow is a Telling that waits for the relay. The Payload of a mail's ring is empty: it is in the mailbox.
 type OutboxRow struct {
 	Seq int64

@@ -143,14 +143,26 @@ func testTalks(t *testing.T, open opener) {
 	if got.UnreadN != 1 || got.Nickname != u.Nickname || !got.LastUserAt.Equal(full.At) {
 		t.Errorf("after an old line %+v", got)
 	}
+	// An event is nothing to read and opens no window, a rule's answer is the line after what it answers.
+	for i, k := range []string{"event", "text"} {
+		c.move(time.Hour)
+		_, _, err = db.RecordPush(ctx, Push{Key: fmt.Sprint("e", i), AppID: "wx1", OpenID: "o1", Talk: &Talk{From: "user", Type: k, Content: "!"},
+			Reply: &Talk{From: "rule", Type: "text", Content: "re: " + k}})
+		check(t, err)
+		got, lines, err = db.Talks(ctx, conversation.ID, 2)
+		check(t, err)
+		if got.UnreadN != 1+i || got.LastUserAt.Equal(c.now()) != (k == "text") || lines[0].Type != k || lines[1].Content != "re: "+k {
+			t.Errorf("after %s: %+v, %+v", k, got, lines)
+		}
+	}
 	for range 2 {
 		check(t, db.MarkRead(ctx, conversation.ID))
 	}
-	if got, _, err := db.Talks(ctx, conversation.ID, 1); err != nil || got.UnreadN != 0 || got.LastText != "?" {
+	if got, _, err := db.Talks(ctx, conversation.ID, 1); err != nil || got.UnreadN != 0 || got.LastText != "re: text" {
 		t.Errorf("read %+v, %v", got, err)
 	}
 	wantErr(t, db.MarkRead(ctx, "nowhere"), ErrNotFound)
-	if _, lines, _ := db.Talks(ctx, conversation.ID, 2); len(lines) != 2 || lines[0].ID != "k3" {
+	if _, lines, _ := db.Talks(ctx, conversation.ID, 6); len(lines) != 6 || lines[0].ID != "k3" {
 		t.Errorf("newest %+v", lines)
 	}
 	rows := must(db.ClaimOutbox(ctx, "node", 10, time.Minute))(t)

@@ -17,7 +17,6 @@ ALTER TABLE revocations ADD COLUMN keep BOOLEAN NOT NULL DEFAULT FALSE;
 ALTER TABLE orders ADD COLUMN queried_at BIGINT NOT NULL DEFAULT 0;
 CREATE INDEX orders_open_id ON orders (open_id, created_at, out_trade_no);
 CREATE INDEX payments_open_id ON payments (open_id) WHERE open_id <> '';
-CREATE INDEX orders_unpaid ON orders (queried_at, created_at, out_trade_no) WHERE state IN ('created', 'paying');
 
 CREATE TABLE refunds (
 	out_refund_no TEXT PRIMARY KEY,
@@ -93,7 +92,6 @@ ALTER TABLE pushes DROP COLUMN open_id;
 ALTER TABLE conversations DROP COLUMN last_user_at;
 ALTER TABLE mailboxes DROP COLUMN erased;
 DROP TABLE refunds;
-DROP INDEX orders_unpaid;
 DROP INDEX payments_open_id;
 DROP INDEX orders_open_id;
 ALTER TABLE orders DROP COLUMN queried_at;
