@@ -131,7 +131,7 @@ func (a answer) open(op string, out any, tokenUsed bool, hide []string) error {
 			broken = true
 		} else if code != 0 {
 			fail.Code = code
-			kind, wait := kindOf(code, tokenUsed)
+			wait, kind := kindOf(code, tokenUsed)
 			fail.Kind = kind
 			fail.RetryAfter = max(fail.RetryAfter, wait)
 			return fail

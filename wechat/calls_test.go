@@ -168,7 +168,7 @@ func TestCalls_refused(t *testing.T) {
 		{"nothing in it", say(200, `{"errcode":0,"errmsg":"ok"}`), ErrNonsense},
 		{"other types", say(200, `{"phone_info":[],"result":"x","openid":1,"subscribe":"y"}`), ErrNonsense},
 		{"huge", func(w http.ResponseWriter, r *http.Request) { _, _ = w.Write(bytes.Repeat([]byte(" "), maxAnswer+10)) }, ErrNonsense},
-		{"redirect", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/elsewhere", 302) }, ErrNonsense},
+		{"redirect", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/elsewhere", http.StatusFound) }, ErrNonsense},
 		{"cut off", func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Content-Length", "1000")
 			_, _ = io.WriteString(w, `{`)
@@ -339,4 +339,18 @@ func TestFollower_answers(t *testing.T) {
 			t.Error(err)
 		}
 	}
+}
+
+func FuzzFollower(f *testing.F) {
+	f.Add([]byte(`{"subscribe":1,"openid":"o1","subscribe_time":1382694957}`))
+	f.Add([]byte(`{"subscribe":"0","openid":"o1"}`))
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		got, ok := readFollower(raw)
+		if !ok && got != (Follower{}) {
+			t.Error("a follower who is none")
+		}
+		if s := fmt.Sprint(got); !strings.Contains(s, hidden) {
+			t.Error(s)
+		}
+	})
 }

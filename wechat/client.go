@@ -1,5 +1,6 @@
-// Package wechat speaks with the WeChat platform for one app: login, access tokens, message push,
-// customer-service messages and WeChat Pay. Every check is always on.
+// Package wechat speaks with the WeChat platform for one app: login, phone numbers, access tokens, message
+// push and passive replies, customer-service messages, codes to scan, text checks, followers, and WeChat Pay
+// in both versions. Every check is always on.
 //
 // Secrets: no error, log line or String of this package holds an AppSecret, token, session_key, login
 // code, openid or a URL with a query.

@@ -108,37 +108,37 @@ const perDay = time.Hour
 
 // kindOf is the reaction to an errcode of api.weixin.qq.com. tokenUsed tells the two meanings of 40001
 // apart: with a token the token is dead, without one the AppSecret is wrong.
-func kindOf(code int, tokenUsed bool) (kind error, retryAfter time.Duration) {
+func kindOf(code int, tokenUsed bool) (retryAfter time.Duration, kind error) {
 	switch code {
 	case -1:
-		return ErrBusy, time.Second
+		return time.Second, ErrBusy
 	case 40029, 40163:
-		return ErrCodeInvalid, 0
+		return 0, ErrCodeInvalid
 	case 40226:
-		return ErrUserBlocked, 0
+		return 0, ErrUserBlocked
 	case 45011:
-		return ErrTooOften, perMinute
+		return perMinute, ErrTooOften
 	case 45009:
-		return ErrTooOften, perDay
+		return perDay, ErrTooOften
 	case 40001, 40014, 42001:
 		if tokenUsed {
-			return ErrToken, 0
+			return 0, ErrToken
 		}
-		return ErrConfig, 0
+		return 0, ErrConfig
 	case 40013, 40125, 41002, 41004, 40243, // appid or secret wrong, missing, frozen
 		40164, 89503, 89506, 89507, 61004, // our address is not on the list, or an admin must confirm
 		48001: // this account may not use the API
-		return ErrConfig, 0
+		return 0, ErrConfig
 	case 45015, 45047:
-		return ErrWindow, 0
+		return 0, ErrWindow
 	case 44991: // content checks
-		return ErrTooOften, perMinute
+		return perMinute, ErrTooOften
 	case 40003,
 		43104, // the openid is of another app
 		61010: // content checks: this user was not here within the last two hours
-		return ErrOpenID, 0
+		return 0, ErrOpenID
 	}
-	return ErrRequest, 0
+	return 0, ErrRequest
 }
 
 // plainWord is an error word of WeChat Pay as it is compared: its pages spell words with and without

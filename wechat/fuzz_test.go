@@ -56,7 +56,8 @@ func checkMessage(t *testing.T, m *PushMessage, err error) {
 	if err != nil {
 		return
 	}
-	if m.FromUserName == "" || m.MsgType == "" || len(m.Key()) > 6*maxID || m.Key() != m.Key() {
+	key := m.Key()
+	if m.FromUserName == "" || m.MsgType == "" || len(key) > 6*maxID || key != m.Key() {
 		t.Errorf("%+v", m)
 	}
 	if !m.CreateTime.IsZero() && m.CreateTime.Unix() <= 0 {

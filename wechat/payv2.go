@@ -112,15 +112,15 @@ func httpWithCertificate(h *http.Client, certPEM, keyPEM string) (*http.Client, 
 	if err != nil {
 		return nil, errors.New("wechat: CertPEM and KeyPEM must be the merchant's apiclient_cert.pem and apiclient_key.pem, and fit each other")
 	}
-	var transport *http.Transport
-	switch t := h.Transport.(type) {
-	case nil:
-		transport = http.DefaultTransport.(*http.Transport).Clone()
-	case *http.Transport:
-		transport = t.Clone()
-	default:
+	way := h.Transport
+	if way == nil {
+		way = http.DefaultTransport
+	}
+	transport, ok := way.(*http.Transport)
+	if !ok {
 		return nil, errors.New("wechat: HTTP has a Transport of its own kind, which cannot present CertPEM")
 	}
+	transport = transport.Clone()
 	if transport.TLSClientConfig == nil {
 		transport.TLSClientConfig = &tls.Config{MinVersion: tls.VersionTLS12}
 	}

@@ -173,7 +173,7 @@ func TestPayV3_refused(t *testing.T) {
 			_, _ = io.Copy(io.Discard, r.Body)
 			<-r.Context().Done()
 		}, ErrBusy, nil},
-		{"redirect", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/elsewhere", 302) }, ErrNonsense, nil},
+		{"redirect", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/elsewhere", http.StatusFound) }, ErrNonsense, nil},
 	}
 	of := map[string][]bad{
 		opQuery: {
@@ -410,4 +410,51 @@ func TestOpenRefund_v3(t *testing.T) {
 	if _, err := p.OpenRefund(probe, body); !errors.Is(err, ErrProbe) {
 		t.Error(err)
 	}
+}
+
+// A refund of version 3, in a notify and in an answer.
+func FuzzRefund(f *testing.F) {
+	f.Add([]byte(refundPlain))
+	f.Add([]byte(v3Refund))
+	f.Add([]byte(`{"amount":{"refund":1e2}}`))
+	p := &PayV3{mchID: "1900000109"}
+	f.Fuzz(func(t *testing.T, plain []byte) {
+		r, err := p.parseRefund(plain)
+		oneOf(t, err, ErrMalformed)
+		checkRefund(t, r, err)
+		r, err = openRefundAnswer(opRefund, plain, testRefundNo)
+		oneOf(t, err, ErrNonsense)
+		checkRefund(t, r, err)
+	})
+}
+
+func checkRefund(t *testing.T, r Refund, err error) {
+	t.Helper()
+	if err != nil && r != (Refund{}) {
+		t.Error("a refund beside an error")
+	}
+	if err == nil && (r.RefundFen < 0 || r.TotalFen < 0 || r.OutRefundNo == "" || r.RefundID == "" || r.Status == "" || r.Currency == "") {
+		t.Errorf("%+v", r)
+	}
+}
+
+// An order that a query is answered with; only an unpaid one may lack its payment.
+func FuzzQueryAnswer(f *testing.F) {
+	f.Add([]byte(v3Paid))
+	f.Add([]byte(v3Unpaid))
+	f.Add([]byte(`{"trade_state":"SUCCESS"}`))
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		fields, err := parseJSON(raw)
+		if err != nil {
+			return
+		}
+		p, err := readPayment(fields, false)
+		oneOf(t, err, ErrMalformed)
+		if err != nil && p != (Payment{}) {
+			t.Error("a payment beside an error")
+		}
+		if err == nil && (p.OutTradeNo == "" || p.State == "" || p.TotalFen < 0 || p.settled() && p.TransactionID == "") {
+			t.Errorf("%+v", p)
+		}
+	})
 }

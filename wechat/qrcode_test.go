@@ -1,6 +1,7 @@
 package wechat
 
 import (
+	"bytes"
 	"errors"
 	"io"
 	"net/http"
@@ -108,4 +109,21 @@ func TestQRCode_pictureOrError(t *testing.T) {
 	if !errors.As(err, &e) || e.RetryAfter != time.Minute {
 		t.Error(err)
 	}
+}
+
+// Whatever comes in the picture's place.
+func FuzzPicture(f *testing.F) {
+	f.Add("image/png", []byte(testPicture), 200)
+	f.Add("image/jpeg", []byte(`{"errcode":41030}`), 200)
+	f.Add("application/json", []byte(`{"errcode":0}`), 500)
+	f.Fuzz(func(t *testing.T, kind string, body []byte, status int) {
+		b, got, err := answer{status: status, header: http.Header{"Content-Type": {kind}}, body: body}.picture(opQRCode, nil)
+		var e *Error
+		if err != nil && (!errors.As(err, &e) || e.Kind == nil || b != nil || got != "") {
+			t.Error(err)
+		}
+		if err == nil && (status != 200 || pictureType(b) != got || got == "" || bytes.HasPrefix(b, []byte("{"))) {
+			t.Errorf("%q for %q", got, b)
+		}
+	})
 }
