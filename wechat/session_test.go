@@ -85,7 +85,9 @@ func TestCode2Session_refused(t *testing.T) {
 		{"openid a number", say(200, `{"openid":1,"session_key":"k"}`), ErrNonsense, 1},
 		{"errcode an object", say(200, `{"errcode":{},"openid":"o1","session_key":"k"}`), ErrNonsense, 1},
 		{"404", say(404, `not here`), ErrNonsense, 1},
-		{"redirect", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/elsewhere?"+r.URL.RawQuery, http.StatusFound) }, ErrNonsense, 1},
+		{"redirect", func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, "/elsewhere?"+r.URL.RawQuery, http.StatusFound)
+		}, ErrNonsense, 1},
 		{"huge", func(w http.ResponseWriter, r *http.Request) {
 			_, _ = w.Write(bytes.Repeat([]byte(" "), maxAnswer+10))
 		}, ErrNonsense, 1},
