@@ -70,7 +70,7 @@ func (c demoCommand) Run(ctx context.Context, s streams) (err error) {
 
 	simulator, err := sim.New(sim.Options{
 		Credentials: state.Credentials, PushURL: hubURL + "/wechat/push",
-		PushMode: "safe", PushFormat: "json", Merchant: "微光小店", TimeScale: 15, Logger: log,
+		PushMode: "safe", PushFormat: "json", MPURL: hubURL + "/wechat/mp", MPMode: "safe", Merchant: "微光小店", TimeScale: 15, Logger: log,
 	})
 	if err != nil {
 		return err
@@ -148,7 +148,7 @@ func loadDemoState(path string) (demoState, error) {
 		if err = json.Unmarshal(text, &state); err != nil {
 			return state, fmt.Errorf("%s is damaged: remove it or choose another --data folder: %w", path, err)
 		}
-		return state, nil
+		return state, state.Credentials.Complete()
 	}
 	if !errors.Is(err, os.ErrNotExist) {
 		return state, err

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"strings"
 	"syscall"
 
 	"github.com/alecthomas/kong"
@@ -56,7 +57,7 @@ func run(ctx context.Context, args, env []string, out, errOut io.Writer) int {
 	if len(args) == 0 {
 		args = []string{"--help"}
 	}
-	k, err := parser.Parse(args)
+	k, err := parser.Parse(joinNegative(args))
 	if exit >= 0 { // --help and the like have answered
 		return exit
 	}
@@ -70,6 +71,19 @@ func run(ctx context.Context, args, env []string, out, errOut io.Writer) int {
 		return 1
 	}
 	return 0
+}
+
+// joinNegative writes `--skew -10m` as `--skew=-10m`: a flag's value may begin with a minus and a digit.
+func joinNegative(args []string) (joined []string) {
+	for _, arg := range args {
+		n := len(joined)
+		if len(arg) > 1 && arg[0] == '-' && arg[1] >= '0' && arg[1] <= '9' && n > 0 && strings.HasPrefix(joined[n-1], "--") && !strings.Contains(joined[n-1], "=") {
+			joined[n-1] += "=" + arg
+			continue
+		}
+		joined = append(joined, arg)
+	}
+	return joined
 }
 
 type versionCommand struct{}

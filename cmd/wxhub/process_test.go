@@ -306,6 +306,7 @@ type frame struct {
 	Error    string
 	Ping     int64
 	Messages []frame
+	Count    int
 }
 
 // newPhone logs a person in as a mini-program would.

@@ -31,6 +31,7 @@ func (c simCommand) Run(ctx context.Context, s streams) error {
 	}
 	simulator, err := sim.New(sim.Options{
 		Credentials: state.Credentials, PushURL: c.Hub + "/wechat/push", PushMode: c.Mode, PushFormat: c.Format,
+		MPURL: c.Hub + "/wechat/mp", MPMode: c.Mode,
 		TimeScale: c.TimeScale, Logger: newLogger(s.err),
 	})
 	if err != nil {
@@ -41,6 +42,7 @@ func (c simCommand) Run(ctx context.Context, s streams) error {
 	values["PAY_NOTIFY_URL"] = c.Hub + "/wechat/pay/notify"
 	if c.Mode == "plain" {
 		delete(values, "WECHAT_PUSH_AES_KEY")
+		delete(values, "WECHAT_MP_AES_KEY")
 	}
 	fmt.Fprintf(s.out, "# WeChat is simulated on %s; a hub needs these settings for it:\n", browserURL(l))
 	for _, line := range environment(values) {
@@ -72,5 +74,7 @@ func credentialSettings(c sim.Credentials) map[string]string {
 		"WECHAT_PUSH_TOKEN": c.PushToken, "WECHAT_PUSH_AES_KEY": c.PushAESKey,
 		"PAY_MCHID": c.MchID, "PAY_V3_KEY": c.APIv3Key, "PAY_CERT_SERIAL": c.CertSerial,
 		"PAY_PRIVATE_KEY": c.MerchantKeyPEM, "PAY_PUBLIC_KEY_ID": c.PublicKeyID, "PAY_PUBLIC_KEY": c.PlatformPublicPEM,
+		"PAY_V2_KEY": c.V2Key, "PAY_V2_SIGN_TYPE": c.V2SignType,
+		"WECHAT_MP_APPID": c.MPAppID, "WECHAT_MP_SECRET": c.MPSecret, "WECHAT_MP_TOKEN": c.MPToken, "WECHAT_MP_AES_KEY": c.MPAESKey,
 	}
 }

@@ -1,0 +1,170 @@
+package main
+
+import (
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+// A cluster is two nodes of `wxhub serve` with Redis and PostgreSQL, and a simulator that stands for WeChat.
+type cluster struct {
+	t     *testing.T
+	env   []string
+	nodes []*process
+}
+
+const clusterKey = "cluster-api-key-0123456789"
+
+func startCluster(t *testing.T) *cluster {
+	t.Helper()
+	redis, postgres := startRedis(t), startPostgres(t)
+	simAddr, first := spareAddress(t), spareAddress(t)
+	keys := t.TempDir() + "/sim.json"
+	simulator := startProcess(t, nil, "sim", "--addr", simAddr, "--hub", "http://"+first, "--keys", keys)
+	c := &cluster{t: t, env: []string{
+		"WXHUB_REDIS_URL=" + redis, "WXHUB_DATABASE_URL=" + postgres, "WXHUB_API_KEYS=test:" + clusterKey,
+		"WXHUB_JWT_KEYS=k:0123456789abcdef0123456789abcdef", "WXHUB_ADMIN_PASSWORD=cluster-password", "WXHUB_DRAIN=1s",
+		"WXHUB_LIMIT_ADDRESS=off", "WXHUB_LIMIT_USER=off",
+	}}
+	// The simulator prints the settings of a hub: they are used as a person would paste them.
+	simulator.wait("the simulator's settings", func() bool {
+		return strings.Contains(simulator.output(), "WXHUB_WECHAT_SECRET=")
+	})
+	for line := range strings.SplitSeq(simulator.output(), "\n") {
+		if name, value, ok := strings.Cut(line, "="); ok && strings.HasPrefix(name, "WXHUB_") {
+			c.env = append(c.env, name+"="+strings.Trim(value, "'"))
+		}
+	}
+	c.addNode(first, "http://"+simAddr)
+	c.addNode(spareAddress(t), "http://"+simAddr)
+	return c
+}
+
+func (c *cluster) addNode(addr, sim string) *process {
+	c.t.Helper()
+	p := startProcess(c.t, append([]string{"WXHUB_ADDR=" + addr, "WXHUB_DATA=" + c.t.TempDir()}, c.env...), "serve", "--config", writeProducts(c.t))
+	p.hub, p.sim, p.apiKey = "http://"+addr, sim, clusterKey
+	p.wait("readiness", func() bool {
+		r, err := http.Get(p.hub + "/readyz")
+		if err != nil {
+			return false
+		}
+		r.Body.Close()
+		return r.StatusCode == 200
+	})
+	c.nodes = append(c.nodes, p)
+	return p
+}
+
+// on moves a phone to another node; its token is good everywhere.
+func (ph *phone) on(p *process) *phone {
+	moved := *ph
+	moved.p = p
+	return &moved
+}
+
+// Three phones on two nodes, one pays: each hears it exactly once; then a node dies, and nobody misses anything.
+func TestCluster_nodeLoss(t *testing.T) {
+	c := startCluster(t)
+	one, two := c.nodes[0], c.nodes[1]
+	ann := one.newPhone("ann").connect("room=notice")
+	bo := one.newPhone("bo").on(two).connect("room=notice")
+	cy := two.newPhone("cy").connect("room=notice")
+	phones := []*phone{ann, bo, cy}
+
+	// The payment reaches node one; the payer's order is asked for on node two.
+	paid, sheet := cy.order("tea")
+	cy.pay(sheet)
+	two.wait("the payment", func() bool { return cy.orderState(paid) == "paid" })
+	two.relayed()
+	one.broadcast("notice", "mark")
+	last := map[*phone]frame{}
+	for _, ph := range phones {
+		var got []frame
+		for {
+			f := ph.read()
+			if f.Data.Action == "mark" {
+				last[ph] = f
+				break
+			}
+			got = append(got, f)
+		}
+		want := map[string]int{"purchase": 1}
+		if ph == cy {
+			want["order.paid"] = 1
+		}
+		if n := countActions(got); fmt.Sprint(n) != fmt.Sprint(want) {
+			t.Errorf("%s heard %v, want %v", ph.name, n, want)
+		}
+	}
+	if last[ann].Meta.Epoch != last[cy].Meta.Epoch || last[ann].Meta.Offset != last[cy].Meta.Offset {
+		t.Errorf("the nodes disagree where the room stands: %+v %+v", last[ann].Meta, last[cy].Meta)
+	}
+
+	// Everybody sees everybody, wherever they are.
+	reply, _ := ann.ask(`{"id":1,"action":"presence","room":"notice"}`)
+	if reply.Count != 3 {
+		t.Errorf("presence of notice: %+v", reply)
+	}
+
+	// Node two dies without a word. A second payment goes through node one, and who was on node two comes back there.
+	if err := two.cmd.Process.Signal(syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	two.ended()
+	paid, sheet = ann.order("mug")
+	ann.pay(sheet)
+	one.wait("the second payment", func() bool { return ann.orderState(paid) == "paid" })
+	one.relayed()
+	one.broadcast("notice", "mark2")
+	if got := countActions(ann.until("mark2")); got["purchase"] != 1 || got["order.paid"] != 1 || len(got) != 2 {
+		t.Errorf("ann heard %v", got)
+	}
+	for _, ph := range []*phone{bo, cy} {
+		at := last[ph].Meta
+		back := ph.on(one).connect(fmt.Sprintf("room=notice@%s:%d", at.Epoch, at.Offset))
+		got := countActions(back.until("mark2"))
+		delete(got, "order.paid") // cy has acknowledged nothing, so the first payment's mail comes again
+		if got["purchase"] != 1 || len(got) != 1 {
+			t.Errorf("%s came back to %v", ph.name, got)
+		}
+	}
+
+	// Logged out on one node, dead on the other; a blocked user is thrown out of both.
+	three := c.addNode(spareAddress(t), one.sim)
+	dee := one.newPhone("dee").connect("room=notice")
+	eve := one.newPhone("eve").on(three).connect("room=notice")
+	if a := three.ask("POST", "/api/logout", dee.token, nil); a.Status != 200 {
+		t.Fatalf("logout: %+v", a)
+	}
+	if _, err := dee.next(); closeCode(err) != 4501 {
+		t.Errorf("logged out on the other node, the socket ended with %v", err)
+	}
+	one.wait("the dead token", func() bool { return one.ask("GET", "/api/me", dee.token, nil).Status == 401 })
+	if a := one.ask("POST", "/api/admin/users/"+eve.id+"/block", "key:"+clusterKey, nil); a.Status != 200 {
+		t.Fatalf("block: %+v", a)
+	}
+	if _, err := eve.next(); closeCode(err) != 4503 {
+		t.Errorf("blocked on the other node, the socket ended with %v", err)
+	}
+	var nodes []struct{ ID string }
+	one.wait("both nodes in the list", func() bool {
+		one.ask("GET", "/api/admin/nodes", "key:"+clusterKey, nil).into(t, &nodes)
+		return len(nodes) >= 2
+	})
+}
+
+// writeProducts writes a settings file with a small catalogue.
+func writeProducts(t *testing.T) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "wxhub.yaml")
+	text := "products:\n  - {id: tea, name: 茶, price: 12800}\n  - {id: mug, name: 杯, price: 6800}\n"
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
