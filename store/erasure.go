@@ -8,10 +8,11 @@ import (
 )
 
 // EraseUser erases what is known of a person, in every app whose openid has the same unionid: ids, names, phone, session,
-// mail, talks, pushes, the follower, and what waits for them in the outbox. Their orders, payments and refunds stay, with
-// numbers, amounts and times, and without anything that leads to a person; a payment that is still to come pays
-// its order as always. The ids stay dead: no order, no mail, blocked for good (see BlockedUsers). Whoever signs in with
-// the openid later is a new user. Tokens are the caller's to revoke. An id that nobody has is made dead all the same.
+// mail, talks, what pushes were answered, the follower, and what waits for them in the outbox; what waits for rooms is
+// said. Their orders, payments and refunds stay, with numbers, amounts and times, and without anything that leads to a
+// person; a payment that is still to come pays its order as always. The ids stay dead: no order, no mail, blocked for good
+// (see BlockedUsers). Whoever signs in with the openid later is a new user; a push of before that comes again makes none.
+// Tokens are the caller's to revoke. An id that nobody has is made dead all the same.
 func (db *DB) EraseUser(ctx context.Context, userID string) error {
 	var in inputs
 	in.matches("UserID", userID, userIDs)
@@ -146,7 +147,8 @@ func (t *tx) eraseTraces(u User) error {
 	if _, err := t.exec("DELETE FROM followers WHERE app_id = ? AND open_id = ?", u.AppID, u.OpenID); err != nil {
 		return err
 	}
-	_, err := t.exec("DELETE FROM pushes WHERE app_id = ? AND open_id = ? AND open_id <> ''", u.AppID, u.OpenID)
+	// The keys stay, so that a push which comes again does not bring back whom it tells of.
+	_, err := t.exec("UPDATE pushes SET open_id = '', answer = NULL WHERE app_id = ? AND open_id = ? AND open_id <> ''", u.AppID, u.OpenID)
 	return err
 }
 

@@ -152,6 +152,16 @@ func testErase(t *testing.T, open opener) {
 		t.Errorf("heads %+v", h)
 	}
 
+	// A push that comes again brings nobody back.
+	for _, p := range []Push{{Key: "m1", AppID: "wx1", OpenID: "openid-alice"}, {Key: "m3", AppID: "mp1", OpenID: "openid-of-mp", Follow: &Follower{}}} {
+		if answer, first, err := db.RecordPush(ctx, p); err != nil || first || answer != nil {
+			t.Errorf("%s again: %q, %v, %v", p.Key, answer, first, err)
+		}
+	}
+	if n := count(t, db, "SELECT COUNT(*) FROM users"); n != 1 {
+		t.Errorf("%d users", n)
+	}
+
 	// The orders keep what bookkeeping needs, and go on.
 	o := must(db.Order(ctx, "erase-paid"))(t)
 	if o.TotalFen != 4200 || o.TransactionID != "t1" || o.State != OrderRefunding || o.PaidAt.IsZero() || o.UserID != "" {

@@ -112,7 +112,7 @@ func testFollowers_concurrent(t *testing.T, open opener) {
 			t.Errorf("%s follows still", openID)
 		}
 	}
-	for table, want := range map[string]int{"followers": 0, "users": 0, "conversations": 0, "pushes": 13} { // those of the unfollows
+	for table, want := range map[string]int{"followers": 0, "users": 0, "conversations": 0, "pushes": 23} {
 		if n := count(t, db, "SELECT COUNT(*) FROM "+table); n != want {
 			t.Errorf("%d %s, want %d", n, table, want)
 		}

@@ -8,7 +8,7 @@ import (
 
 // A Push is one verified message or event of WeChat's message push.
 type Push struct {
-	Key      string // what makes it the same push again (MsgId, or sender + time + event + discriminator); once per AppID
+	Key      string // what makes it the same push again, digested: it outlives the erasure of its sender; once per AppID
 	AppID    string
 	OpenID   string
 	Talk     *Talk                                  // set: a line of the conversation with this user
@@ -20,7 +20,7 @@ type Push struct {
 }
 
 // RecordPush stores p with its effects in one transaction, once per Key. It returns the answer that the
-// first one got, and whether this was the first. The user and the conversation are made when they are new;
+// first one got (nil once its sender was erased), and whether this was the first. The user and the conversation are made when they are new;
 // without an OpenID there is neither, and Tell gets empty ones.
 func (db *DB) RecordPush(ctx context.Context, p Push) (answer []byte, first bool, err error) {
 	var in inputs
