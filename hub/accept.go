@@ -71,6 +71,7 @@ func (h *Hub) Accept(w http.ResponseWriter, r *http.Request, s Session) error {
 	c.ws = ws
 	c.handlers()
 	now := h.wheel.now.Load()
+	c.opened = now
 	c.heard.Store(now)
 	c.sent.Store(now)
 	h.register(c)

@@ -25,7 +25,7 @@ type Broker interface {
 	// Subscribe returns when messages published from now on will be delivered here. Other rooms may be
 	// delivered too.
 	Subscribe(ctx context.Context, room string) error
-	// Unsubscribe takes back the last Subscribe. It waits for nothing, above all not for deliver.
+	// Unsubscribe takes back the last Subscribe, also one that failed. It waits for nothing, above all not for deliver.
 	Unsubscribe(room string)
 	Close() error
 }

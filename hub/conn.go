@@ -38,6 +38,7 @@ type Conn struct {
 	asked  atomic.Bool  // a heartbeat went out and nothing came back yet
 	pinged int64        // … last protocol ping; owned by the wheel
 	timer  entry
+	opened int64 // Unix ns of the wheel; fixed
 
 	mu       sync.Mutex // guards what follows
 	rooms    []*member

@@ -57,6 +57,9 @@ func (h *Hub) Shutdown(ctx context.Context) error {
 	h.cancel()
 	<-gone
 	h.tasks.Wait()
+	if h.roll != nil {
+		h.roll.leave()
+	}
 	h.wheel.close()
 	if h.ownBroker {
 		_ = h.broker.Close()

@@ -113,6 +113,8 @@ const hubShards = 64 // enough that joins of different rooms seldom meet
 type Hub struct {
 	broker       Broker
 	ownBroker    bool
+	cluster      Cluster // the broker, if it joins several nodes; else nil
+	roll         *roll   // what the cluster is to know of this node; nil without
 	mail         Mail
 	rules        []Rule
 	limits       Limits
@@ -187,6 +189,7 @@ func New(o Options) (*Hub, error) {
 		h.acked = batcher[uint64]{hub: h, ask: h.mail.Acked}
 	}
 	h.broker.Listen(h.deliver)
+	h.joinCluster()
 	h.wheel = newWheel(min(max(h.heartbeat/64, 10*time.Millisecond), 500*time.Millisecond))
 	go h.wheel.run()
 	return h, nil
@@ -213,10 +216,22 @@ func byDefault[T int | int64 | float64 | time.Duration](field *T, value T) {
 	}
 }
 
-// Disconnect closes the sockets of this node that fit t and tells how many. An empty Target fits none.
+// Disconnect closes the sockets that fit t and tells how many there were on this node. The other nodes of a
+// Cluster do so within a second, and one that is cut off when it is back. An empty Target fits none.
 func (h *Hub) Disconnect(t Target, d Disconnect) int {
+	if h.cluster != nil && t != (Target{}) {
+		h.roll.order(t, d)
+	}
+	return h.disconnect(t, d, 0)
+}
+
+// disconnect ends the sockets of this node that were opened before the Unix nanosecond before; 0: all.
+func (h *Hub) disconnect(t Target, d Disconnect, before int64) int {
 	n := 0
 	end := func(c *Conn) {
+		if before != 0 && c.opened > before {
+			return
+		}
 		if t.Session != "" && c.session.Load().ID != t.Session || t.User != "" && c.user != t.User {
 			return
 		}
@@ -254,8 +269,15 @@ func (h *Hub) History(ctx context.Context, room string, q Query) (Page, error) {
 	return p, nil
 }
 
-// Rooms lists the rooms that have members on this node, by name.
-func (h *Hub) Rooms() []RoomInfo {
+// Rooms lists the rooms that have members, by name: on every node of a Cluster, else on this one.
+func (h *Hub) Rooms(ctx context.Context) ([]RoomInfo, error) {
+	if h.cluster != nil {
+		return h.clusterRooms(ctx)
+	}
+	return h.localRooms(), nil
+}
+
+func (h *Hub) localRooms() []RoomInfo {
 	var list []RoomInfo
 	for i := range h.rooms {
 		sh := &h.rooms[i]
@@ -275,8 +297,12 @@ func (h *Hub) Rooms() []RoomInfo {
 			}
 		}
 	}
-	sort.Slice(list, func(i, j int) bool { return list[i].Room < list[j].Room })
+	sortRooms(list)
 	return list
+}
+
+func sortRooms(list []RoomInfo) {
+	sort.Slice(list, func(i, j int) bool { return list[i].Room < list[j].Room })
 }
 
 func (h *Hub) Stats() Stats {

@@ -22,6 +22,9 @@ type people struct {
 
 // arrive counts one socket of user in. The caller holds r.mu.
 func (r *Room) arrive(user string) {
+	if r.hub.roll != nil {
+		r.hub.roll.note(r.name, user)
+	}
 	if r.rule.Join == Owner {
 		return
 	}
@@ -37,6 +40,9 @@ func (r *Room) arrive(user string) {
 
 // leave counts one socket of user out. The caller holds r.mu.
 func (r *Room) leave(user string) {
+	if r.hub.roll != nil {
+		r.hub.roll.note(r.name, user)
+	}
 	if r.rule.Join == Owner {
 		return
 	}
@@ -71,6 +77,7 @@ func (r *Room) ring(now int64) (next int64) {
 	r.mu.Lock()
 	p := &r.people
 	var said []Message
+	var settled []string // in a cluster, which knows whether they are new to it
 	for user, due := range p.due {
 		if due > now {
 			if next == 0 || due < next {
@@ -82,6 +89,15 @@ func (r *Room) ring(now int64) (next int64) {
 		_, told := p.told[user]
 		here := p.sockets[user] > 0
 		if told == here {
+			continue
+		}
+		if r.hub.roll != nil {
+			settled = append(settled, user)
+			if here {
+				p.told[user] = struct{}{}
+			} else {
+				delete(p.told, user)
+			}
 			continue
 		}
 		quiet := r.size > announceMax
@@ -96,15 +112,25 @@ func (r *Room) ring(now int64) (next int64) {
 			delete(p.told, user)
 		}
 		if !quiet {
-			payload := append(appendString([]byte(`{"user":`), user), '}')
-			said = append(said, Message{Action: action, Payload: payload, At: time.Unix(0, now)})
+			said = append(said, personMessage(action, user, time.Unix(0, now)))
 		}
 	}
 	r.mu.Unlock()
+	if len(settled) > 0 {
+		r.hub.start(func() {
+			ctx, cancel := context.WithTimeout(r.hub.ctx, r.hub.patience)
+			defer cancel()
+			r.hub.roll.settle(ctx, r.name, settled)
+		})
+	}
 	if len(said) > 0 {
 		r.hub.start(func() { r.announce(said) })
 	}
 	return next
+}
+
+func personMessage(action, user string, at time.Time) Message {
+	return Message{Action: action, Payload: append(appendString([]byte(`{"user":`), user), '}'), At: at}
 }
 
 func (r *Room) announce(said []Message) {
@@ -119,7 +145,10 @@ func (r *Room) announce(said []Message) {
 }
 
 // present tells who is in the room, by id.
-func (r *Room) present() []PresentUser {
+func (r *Room) present() []PresentUser { return presentUsers(r.counts()) }
+
+// counts counts each person's sockets.
+func (r *Room) counts() map[string]int {
 	counts := make(map[string]int)
 	if r.rule.Join == Owner {
 		r.each(func(m *member) { counts[m.conn.user]++ })
@@ -130,11 +159,56 @@ func (r *Room) present() []PresentUser {
 		}
 		r.mu.Unlock()
 	}
+	return counts
+}
+
+func presentUsers(counts map[string]int) []PresentUser {
 	users := make([]PresentUser, 0, len(counts))
 	for user, n := range counts {
 		users = append(users, PresentUser{ID: user, Sockets: n})
 	}
 	sort.Slice(users, func(i, j int) bool { return users[i].ID < users[j].ID })
+	return users
+}
+
+// socketsOf counts the sockets that users have in a room on this node; nil: of everybody who is there.
+func (h *Hub) socketsOf(room string, users map[string]struct{}) map[string]int {
+	r := h.room(room)
+	if users == nil {
+		if r == nil {
+			return nil
+		}
+		return r.counts()
+	}
+	counts := make(map[string]int, len(users))
+	var there map[string]int
+	if r != nil && r.rule.Join == Owner {
+		there = r.counts()
+	}
+	for user := range users {
+		counts[user] = there[user]
+	}
+	if r != nil && there == nil {
+		r.mu.Lock()
+		for user := range users {
+			counts[user] = int(r.people.sockets[user])
+		}
+		r.mu.Unlock()
+	}
+	return counts
+}
+
+// toldIn lists who was announced in a room on this node.
+func (h *Hub) toldIn(room string) (users []string) {
+	r := h.room(room)
+	if r == nil {
+		return nil
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for user := range r.people.told {
+		users = append(users, user)
+	}
 	return users
 }
 
@@ -148,12 +222,16 @@ func (r *Room) count() int {
 	return len(r.people.sockets)
 }
 
-// Presence tells who is in a room on this node. A room in which nobody is has the count 0.
-func (h *Hub) Presence(_ context.Context, room string) (Presence, error) {
+// Presence tells who is in a room: on every node of a Cluster, else on this one. A room in which nobody is has
+// the count 0.
+func (h *Hub) Presence(ctx context.Context, room string) (Presence, error) {
 	if !validRoom(room) {
 		return Presence{}, ErrRoomName
 	}
 	kind := h.rule(room).Presence
+	if h.cluster != nil {
+		return h.clusterPresence(ctx, room, kind == PresenceIDs)
+	}
 	r := h.room(room)
 	if r == nil {
 		if kind == PresenceIDs {

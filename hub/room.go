@@ -3,6 +3,8 @@ package hub
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
 )
 
@@ -125,8 +127,12 @@ func (r *Room) exit() {
 		r.mu.Lock()
 		r.state = roomDead
 		r.fan.wake()
+		told := slices.Collect(maps.Keys(r.people.told))
 		r.mu.Unlock()
 		r.hub.wheel.drop(&r.timer)
+		if r.hub.roll != nil && len(told) > 0 {
+			r.hub.roll.settleLater(r.name, told)
+		}
 	}
 }
 
@@ -137,7 +143,12 @@ func (r *Room) start() {
 	h := r.hub
 	ctx, cancel := context.WithTimeout(h.ctx, h.patience)
 	defer cancel()
-	if err := h.broker.Subscribe(ctx, r.name); err != nil {
+	err := h.broker.Subscribe(ctx, r.name)
+	if err != nil && h.cluster != nil && h.isMail(r.rule) {
+		h.log.Warn("room is not rung by other nodes yet", "room", r.name, "error", err)
+		err = nil // the roll looks after mail while the cluster is away
+	}
+	if err != nil {
 		r.fail(fmt.Errorf("hub: room %s: subscribe: %w", r.name, err))
 		return
 	}

@@ -46,6 +46,9 @@ func (r *Room) take(epoch string, m Message) {
 	case r.filling || r.fan.full():
 		r.lagLocked() // the fill will come across it
 	case epoch == r.at.Epoch && m.Offset <= r.at.Offset:
+		if r.hub.roll != nil { // read before it was heard, or the stream ran backwards
+			r.hub.roll.doubt([]string{r.name})
+		}
 	case epoch == r.at.Epoch && m.Offset == r.at.Offset+1:
 		r.at.Offset = m.Offset
 		r.sayLocked(epoch, m)
@@ -91,6 +94,12 @@ func (r *Room) fill() {
 			page, err = r.stream().Read(ctx, r.name, Query{After: at.Offset, Limit: fillPage})
 			return err
 		})
+		if err == nil && r.hub.cluster != nil && !r.hub.isMail(r.rule) && page.Epoch == at.Epoch && page.Head < at.Offset {
+			if err = r.renew(ctx, at); err == nil {
+				cancel()
+				continue
+			}
+		}
 		cancel()
 		if err != nil {
 			r.hub.log.Warn("room cannot read its stream", "room", r.name, "error", err)

@@ -1,0 +1,275 @@
+package hub
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+const (
+	metaAge      = 30 * 24 * time.Hour // a room that is silent for longer begins another life
+	emptyAge     = 24 * time.Hour      // … one in which nothing was ever said
+	batchPosts   = 512                 // messages that share a round trip
+	batchPayload = 1 << 20             // … and their bytes
+	waitingPosts = 8192                // above it publishing is refused at once
+	awayPause    = 300 * time.Millisecond
+)
+
+// A publisher joins the messages of many callers: a lone one goes out at once, those that come while it is on
+// its way go together in the next round trip.
+type publisher struct {
+	broker *RedisBroker
+
+	mu      sync.Mutex
+	waiting []*post
+	running bool
+}
+
+// A post is a message on its way to Redis.
+type post struct {
+	call    call // nil script: channel and text are only said
+	channel string
+	text    []byte
+	size    int
+
+	at   Position
+	err  error
+	done chan struct{}
+}
+
+// Publish implements Broker. It returns within a second, with ErrAway if Redis did not answer.
+func (b *RedisBroker) Publish(ctx context.Context, room string, m Message, keep Keep) (Position, error) {
+	part := b.part(room)
+	keys := []string{part.stream(room), part.meta(room)}
+	if m.ID == "" {
+		m.ID = newMessageID()
+	} else {
+		keys = append(keys, part.idempotent(room, m.ID))
+	}
+	command := "PUBLISH"
+	if b.sharded {
+		command = "SPUBLISH"
+	}
+	body := appendBody(make([]byte, 0, len(m.Payload)+96), &m)
+	p := &post{size: len(body), done: make(chan struct{}), call: call{publishScript, keys, []any{
+		room, body, newEpoch(), max(0, keep.Size), max(0, keep.Age.Milliseconds()), metaAge.Milliseconds(), seenAge.Milliseconds(), command, b.channel(room)}}}
+	if err := b.post(ctx, room, p); err != nil {
+		return Position{}, err
+	}
+	return p.at, nil
+}
+
+// Say implements Broker.
+func (b *RedisBroker) Say(ctx context.Context, room string, m Message) error {
+	text := appendAnnouncement(make([]byte, 0, len(room)+len(m.Payload)+96), room, &m)
+	return b.post(ctx, room, &post{channel: b.channel(room), text: text, size: len(text), done: make(chan struct{})})
+}
+
+func (b *RedisBroker) post(ctx context.Context, room string, p *post) error {
+	if b.ctx.Err() != nil {
+		return ErrClosed
+	}
+	if time.Now().UnixNano() < b.awayTo.Load() {
+		return ErrAway
+	}
+	pub := &b.posts[0]
+	if b.sharded {
+		pub = &b.posts[partitionOf(room)]
+	}
+	pub.mu.Lock()
+	if len(pub.waiting) >= waitingPosts {
+		pub.mu.Unlock()
+		return ErrAway
+	}
+	pub.waiting = append(pub.waiting, p)
+	if !pub.running {
+		pub.running = b.start(pub.run)
+	}
+	running := pub.running
+	pub.mu.Unlock()
+	if !running {
+		return ErrClosed
+	}
+	t := time.NewTimer(b.clock.patience)
+	defer t.Stop()
+	select {
+	case <-p.done:
+		return p.err
+	case <-t.C:
+	case <-ctx.Done():
+	}
+	pub.withdraw(p)
+	if err := context.Cause(ctx); err != nil {
+		return fmt.Errorf("%w: %w", ErrAway, err)
+	}
+	return ErrAway
+}
+
+// withdraw takes back what nobody waits for any more, if it is not on its way yet.
+func (pub *publisher) withdraw(p *post) {
+	pub.mu.Lock()
+	defer pub.mu.Unlock()
+	for i := range pub.waiting {
+		if pub.waiting[i] == p {
+			pub.waiting = append(pub.waiting[:i:i], pub.waiting[i+1:]...)
+			return
+		}
+	}
+}
+
+func (pub *publisher) run() {
+	for {
+		pub.mu.Lock()
+		n, size := 0, 0
+		for n < len(pub.waiting) && n < batchPosts && (n == 0 || size < batchPayload) {
+			size += pub.waiting[n].size
+			n++
+		}
+		batch := append([]*post(nil), pub.waiting[:n]...)
+		pub.waiting = pub.waiting[n:]
+		if n == 0 {
+			pub.waiting, pub.running = nil, false
+			pub.mu.Unlock()
+			return
+		}
+		pub.mu.Unlock()
+		pub.broker.send(batch)
+	}
+}
+
+// send sends a batch and answers its callers.
+func (b *RedisBroker) send(batch []*post) {
+	ctx, cancel := b.within(b.ctx)
+	defer cancel()
+	pipe := b.client.Pipeline()
+	cmds := make([]*redis.Cmd, len(batch))
+	said := make([]*redis.IntCmd, len(batch))
+	calls := make([]call, len(batch))
+	for i, p := range batch {
+		switch calls[i] = p.call; {
+		case p.call.script != nil:
+			cmds[i] = pipe.EvalSha(ctx, p.call.script.sha, p.call.keys, p.call.args...)
+		case b.sharded:
+			said[i] = pipe.SPublish(ctx, p.channel, p.text)
+		default:
+			said[i] = pipe.Publish(ctx, p.channel, p.text)
+		}
+	}
+	_, err := pipe.Exec(ctx)
+	_ = b.repeatUnknown(ctx, calls, cmds, err) // each command has its own error
+	away := false
+	for i, p := range batch {
+		if cmds[i] != nil {
+			p.at, p.err = position(cmds[i])
+		} else {
+			p.err = said[i].Err()
+		}
+		if p.err != nil {
+			away = away || !isReply(p.err)
+			p.err = b.fault(p.err)
+		}
+		close(p.done)
+	}
+	if away {
+		b.awayTo.Store(time.Now().Add(awayPause).UnixNano())
+	}
+}
+
+// Heads implements Stream.
+func (b *RedisBroker) Heads(ctx context.Context, rooms []string) ([]Position, error) {
+	calls := make([]call, len(rooms))
+	for i, room := range rooms {
+		part := b.part(room)
+		calls[i] = call{headScript, []string{part.stream(room), part.meta(room)}, []any{newEpoch(), emptyAge.Milliseconds(), metaAge.Milliseconds()}}
+	}
+	cmds, err := b.runAll(ctx, calls)
+	if err != nil {
+		return nil, err
+	}
+	list := make([]Position, len(rooms))
+	for i := range cmds {
+		if list[i], err = position(cmds[i]); err != nil {
+			return nil, b.fault(err)
+		}
+	}
+	return list, nil
+}
+
+// Read implements Stream.
+func (b *RedisBroker) Read(ctx context.Context, room string, q Query) (Page, error) {
+	limit, newest := max(0, q.Limit), 0
+	if q.After >= math.MaxInt64 {
+		limit = 0
+	}
+	if q.Newest {
+		newest = 1
+	}
+	part := b.part(room)
+	cmds, err := b.runAll(ctx, []call{{readScript, []string{part.stream(room), part.meta(room)},
+		[]any{newEpoch(), emptyAge.Milliseconds(), strconv.FormatUint(q.After+1, 10), limit, newest}}})
+	if err != nil {
+		return Page{}, err
+	}
+	p, err := parsePage(cmds[0], q.Newest)
+	if err != nil {
+		return Page{}, fmt.Errorf("hub: redis: read %s: %w", room, err)
+	}
+	return p, nil
+}
+
+func parsePage(cmd *redis.Cmd, newest bool) (p Page, err error) {
+	at, err := position(cmd)
+	if err != nil {
+		return p, err
+	}
+	list, _ := cmd.Slice()
+	if len(list) != 4 {
+		return p, errBody
+	}
+	first, ok1 := list[2].(int64)
+	entries, ok2 := list[3].([]any)
+	if !ok1 || !ok2 || first < 1 {
+		return p, errBody
+	}
+	p = Page{Epoch: at.Epoch, Head: at.Offset, First: uint64(first), Messages: make([]Message, len(entries))}
+	for i, e := range entries {
+		pair, _ := e.([]any)
+		if len(pair) != 2 {
+			return p, errBody
+		}
+		id, _ := pair[0].(string)
+		fields, _ := pair[1].([]any)
+		if len(fields) != 4 {
+			return p, errBody
+		}
+		body, _ := fields[3].(string)
+		m, err := parseBody(body)
+		if err != nil {
+			return p, err
+		}
+		number, _, _ := strings.Cut(id, "-")
+		if m.Offset, err = strconv.ParseUint(number, 10, 64); err != nil {
+			return p, errBody
+		}
+		if newest {
+			i = len(entries) - 1 - i
+		}
+		p.Messages[i] = m
+	}
+	return p, nil
+}
+
+// Renew implements Cluster.
+func (b *RedisBroker) Renew(ctx context.Context, room string, at Position) error {
+	_, err := b.runAll(ctx, []call{{renewScript, []string{b.part(room).meta(room)}, []any{at.Epoch, at.Offset, newEpoch()}}})
+	return err
+}
+
+// Listen implements Broker.
+func (b *RedisBroker) Listen(deliver func(room, epoch string, m Message)) { b.deliver.Store(&deliver) }
