@@ -3,10 +3,12 @@ package sim
 import (
 	"strings"
 	"time"
+	"unicode/utf8"
 )
 
 const (
 	checksAMinute = 4000
+	maxContent    = 2500          // characters
 	seenFor       = 2 * time.Hour // since the person was in the mini-program
 )
 
@@ -18,10 +20,10 @@ func (s *Sim) checkText(c apiCall) (any, *apiError) {
 	}
 	openid := f.text("openid", true, 128)
 	version, scene := f.integer("version", 0), f.integer("scene", 0)
-	content := f.text("content", true, 2500)
-	others := f.text("nickname", false, 2500) + "\n" + f.text("title", false, 2500) + "\n" + f.text("signature", false, 2500)
+	content := f.text("content", true, maxContent)
+	others := f.text("nickname", false, maxContent) + "\n" + f.text("title", false, maxContent) + "\n" + f.text("signature", false, maxContent)
 	if bad := f.fault(); bad != nil {
-		if bad.path == "/content" && !bad.missing {
+		if bad.path == "/content" && utf8.RuneCountInString(content) > maxContent {
 			return nil, apiErr(45002, "content size out of limit")
 		}
 		return nil, apiErr(47001, "data format error: "+bad.path)

@@ -97,9 +97,11 @@ func FuzzControl(f *testing.F) {
 	f.Add("/sim/login", `{"user":"alice"}`)
 	f.Add("/sim/pay", `{"user":"alice","timeStamp":"1","package":"prepay_id=x"}`)
 	f.Add("/sim/trigger", `{"event":"pay"}`)
+	f.Add("/sim/trigger", `{"event":"event","user":"a","name":"x","fields":{"A":1}}`)
+	f.Add("/sim/phone", `{"user":"alice"}`)
 	f.Fuzz(func(t *testing.T, path, body string) {
 		switch path {
-		case "/sim/login", "/sim/pay", "/sim/trigger", "/sim/message":
+		case "/sim/login", "/sim/pay", "/sim/trigger", "/sim/message", "/sim/phone", "/sim/fault":
 		default:
 			path = "/sim/login"
 		}
@@ -110,6 +112,36 @@ func FuzzControl(f *testing.F) {
 		s.ServeHTTP(rec, httptest.NewRequest("POST", path, strings.NewReader(body)))
 		if rec.Code >= 500 || !strings.HasPrefix(rec.Body.String(), "{") {
 			t.Errorf("%d %s", rec.Code, rec.Body)
+		}
+	})
+}
+
+func FuzzParseV2(f *testing.F) {
+	f.Add("<xml><appid>wx</appid><sign><![CDATA[A]]></sign></xml>")
+	f.Add("<xml><a><b/></a></xml>")
+	f.Add("<!DOCTYPE x [<!ENTITY a \"b\">]><xml>&a;</xml>")
+	f.Fuzz(func(t *testing.T, body string) {
+		fields, err := parseV2([]byte(body))
+		if err != nil {
+			return
+		}
+		again := v2Fields{}
+		for name, value := range fields {
+			again = again.with(name, value)
+		}
+		if signV2(signMD5, "k", fields) != signV2(signMD5, "k", again.set()) {
+			t.Errorf("%v", fields)
+		}
+	})
+}
+
+func FuzzReadRefund(f *testing.F) {
+	f.Add(`{"out_trade_no":"T0000001","out_refund_no":"R1","amount":{"refund":1,"total":2,"currency":"CNY"}}`)
+	f.Add(`{"amount":{"refund":1e9}}`)
+	f.Fuzz(func(t *testing.T, body string) {
+		p, e := readRefund([]byte(body))
+		if e == nil && (p.fee < 1 || p.fee > p.total || !outRefundNoShape.MatchString(p.outRefundNo) || p.outTradeNo+p.transactionID == "") {
+			t.Errorf("accepted %+v", p)
 		}
 	})
 }

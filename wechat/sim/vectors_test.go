@@ -1,13 +1,14 @@
 package sim
 
 import (
+	"encoding/base64"
 	"encoding/json"
 	"os"
 	"strings"
 	"testing"
 )
 
-// vector reads one published test vector as text fields.
+// vector reads one published test vector as text fields; one that is a text alone has the field "text".
 func vector(t *testing.T, group, name string) map[string]any {
 	t.Helper()
 	raw, err := os.ReadFile("testdata/vectors.json")
@@ -21,6 +22,9 @@ func vector(t *testing.T, group, name string) map[string]any {
 	var of map[string]json.RawMessage
 	if err := json.Unmarshal(all[group], &of); err != nil {
 		t.Fatal(err)
+	}
+	if strings.HasPrefix(string(of[name]), `"`) {
+		of[name] = []byte(`{"text":` + string(of[name]) + "}")
 	}
 	dec := json.NewDecoder(strings.NewReader(string(of[name])))
 	dec.UseNumber()
@@ -221,4 +225,119 @@ func TestVectors_resource(t *testing.T) {
 			t.Errorf("notify lacks %s", name)
 		}
 	}
+}
+
+func texts(v map[string]any, path ...string) map[string]string {
+	for _, p := range path {
+		v = v[p].(map[string]any)
+	}
+	m := map[string]string{}
+	for name := range v {
+		m[name] = at(v, name)
+	}
+	return m
+}
+
+func TestVectors_payV2(t *testing.T) {
+	v := vector(t, "pay_v2", "sign")
+	for signType, name := range map[string]string{signMD5: "md5", signHMAC: "hmac_sha256"} {
+		if got := signV2(signType, at(v, "key"), texts(v, "params")); got != at(v, name) {
+			t.Errorf("%s %s", signType, got)
+		}
+	}
+	for _, name := range []string{"jsapi_pay_sign", "derived_jsapi_pay_sign_hmac"} {
+		v := vector(t, "pay_v2", name)
+		if got := signV2(at(v, "params", "signType"), at(v, "key"), texts(v, "params")); got != at(v, "pay_sign") {
+			t.Errorf("%s %s", name, got)
+		}
+	}
+	for signType, name := range map[string]string{signMD5: "derived_notify_md5", signHMAC: "derived_notify_hmac"} {
+		v := vector(t, "pay_v2", name)
+		f, err := parseV2([]byte(at(v, "xml")))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := signV2(signType, at(v, "key"), f); got != at(v, "sign") || f["sign"] != got {
+			t.Errorf("%s %s", name, got)
+		}
+		// Our own notifies have the fields of the published one, coupons and the invented field aside.
+		w := newWorld(t, nil)
+		w.sim.mu.Lock()
+		tx := w.sim.transactionOf(&order{prepayParams: prepayParams{signType: signType}})
+		w.sim.mu.Unlock()
+		ours, err := parseV2(w.sim.notifyV2(tx, notifyForm{}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for field := range f {
+			if _, ok := ours[field]; !ok && !strings.HasPrefix(field, "coupon_") && field != "x_future_field" {
+				t.Errorf("%s lacks %s", name, field)
+			}
+		}
+	}
+}
+
+func TestVectors_replyV2(t *testing.T) {
+	body := []byte(at(vector(t, "pay_v2", "success_reply_xml"), "text"))
+	if !(notice{v2: true}).taken(Answer{Status: 200}, body) {
+		t.Errorf("%s is not taken", body)
+	}
+}
+
+func TestVectors_refundV2(t *testing.T) {
+	v := vector(t, "pay_v2", "derived_refund_notify")
+	f, err := parseV2([]byte(at(v, "xml")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := sealRefundV2(at(v, "key"), []byte(at(v, "req_info_plaintext"))); got != f["req_info"] {
+		t.Errorf("sealed %s", got)
+	}
+	plain := openRefundV2(t, at(v, "key"), f["req_info"])
+	if string(plain) != at(v, "req_info_plaintext") {
+		t.Errorf("opened %s", plain)
+	}
+	w := newWorld(t, nil)
+	ours, err := parseV2(w.sim.refundNotifyV2(refundView{Status: refundSuccess}, notifyForm{}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for field := range f {
+		if _, ok := ours[field]; !ok {
+			t.Errorf("notify lacks %s", field)
+		}
+	}
+	for field := range rootFields(t, plain) {
+		if _, ok := rootFields(t, openRefundV2(t, credentials().V2Key, ours["req_info"]))[field]; !ok {
+			t.Errorf("req_info lacks %s", field)
+		}
+	}
+}
+
+// openRefundV2 is the merchant's side of sealRefundV2.
+func openRefundV2(t *testing.T, key, sealed string) []byte {
+	t.Helper()
+	raw, err := base64.StdEncoding.DecodeString(sealed)
+	if err != nil || len(raw) == 0 || len(raw)%16 != 0 {
+		t.Fatalf("req_info %q", sealed)
+	}
+	block := refundCipher(key)
+	for i := 0; i < len(raw); i += 16 {
+		block.Decrypt(raw[i:], raw[i:])
+	}
+	n := int(raw[len(raw)-1])
+	if n < 1 || n > 16 {
+		return nil // another key
+	}
+	return raw[:len(raw)-n]
+}
+
+func rootFields(t *testing.T, plain []byte) map[string]string {
+	t.Helper()
+	text := strings.TrimSuffix(strings.TrimPrefix(string(plain), "<root>"), "</root>")
+	f, err := parseV2([]byte("<xml>" + text + "</xml>"))
+	if err != nil {
+		t.Fatalf("req_info %q: %v", plain, err)
+	}
+	return f
 }
