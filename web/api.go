@@ -66,10 +66,13 @@ func handle[I, O any](s *Server, rt route, h func(context.Context, *I) (O, error
 	if op.MaxBodyBytes == 0 {
 		op.MaxBodyBytes = bodyBytes
 	}
+	if _, ok := reflect.TypeFor[I]().FieldByName("Body"); ok {
+		op.Errors = append(op.Errors, http.StatusBadRequest, http.StatusRequestTimeout, http.StatusRequestEntityTooLarge, http.StatusUnsupportedMediaType)
+	}
 	switch rt.access {
 	case users:
 		op.Security = []map[string][]string{{"bearer": {}}}
-		op.Errors = append(op.Errors, http.StatusUnauthorized)
+		op.Errors = append(op.Errors, http.StatusUnauthorized, http.StatusForbidden)
 	case admins, staff:
 		op.Security = []map[string][]string{{"apiKey": {}}, {"bearer": {}}}
 		op.Errors = append(op.Errors, http.StatusUnauthorized, http.StatusForbidden)

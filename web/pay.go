@@ -192,7 +192,7 @@ func (s *Server) routeShop() {
 		method: http.MethodPost, path: "/api/pay", tag: "shop", summary: "Order a product, or pay an order",
 		description: "The answer holds what wx.requestPayment takes. Asking again for the same order gives the same order. " +
 			"`code` may stand in for the bearer token.",
-		errors: []int{http.StatusBadRequest, http.StatusUnauthorized, http.StatusNotFound, http.StatusConflict,
+		errors: []int{http.StatusBadRequest, http.StatusUnauthorized, http.StatusForbidden, http.StatusNotFound, http.StatusConflict,
 			http.StatusBadGateway, http.StatusServiceUnavailable},
 	}, func(ctx context.Context, in *body[payRequest]) (payParams, error) {
 		u, err := s.payer(ctx, in.Body.Code)

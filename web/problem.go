@@ -233,6 +233,8 @@ func init() {
 		switch {
 		case status == http.StatusRequestEntityTooLarge:
 			e.Code, e.Message = "too_large", ""
+		case status == http.StatusUnsupportedMediaType:
+			e.Message, errs = "Content-Type must be application/json", nil
 		case status == http.StatusUnprocessableEntity:
 			e.Status, e.Message = http.StatusBadRequest, ""
 		case status >= 500:
