@@ -9,8 +9,6 @@ import (
 	"time"
 
 	"golang.org/x/crypto/argon2"
-
-	"wxhub/store"
 )
 
 // adminLogin checks the configured admin. Only a hash of the password stays in memory.
@@ -87,39 +85,8 @@ func (s *Server) routeAdmin() {
 	})
 	s.routeBroadcast()
 	handle(s, route{
-		method: http.MethodGet, path: "/api/admin/orders", access: admins, tag: "admin", summary: "Orders, newest first",
-		errors: []int{http.StatusBadRequest},
-	}, func(ctx context.Context, in *struct {
-		UserID string `query:"userId" maxLength:"64"`
-		State  string `query:"state" enum:"created,paying,paid,closed,refunding,refunded"`
-		Before int64  `query:"before" minimum:"0" doc:"created before this moment: milliseconds"`
-		Limit  int    `query:"limit" minimum:"1" maximum:"200" default:"50"`
-	}) ([]adminOrderView, error) {
-		q := store.OrderQuery{UserID: in.UserID, State: store.OrderState(in.State), Limit: in.Limit}
-		if in.Before > 0 {
-			q.Before = time.UnixMilli(in.Before)
-		}
-		orders, err := s.o.Store.Orders(ctx, q)
-		if err != nil {
-			return nil, fmt.Errorf("admin: orders: %w", err)
-		}
-		list := make([]adminOrderView, len(orders))
-		for i, o := range orders {
-			list[i] = adminOrderView{viewOrder(o), o.UserID, o.TransactionID, o.Room}
-		}
-		return list, nil
-	})
-	handle(s, route{
 		method: http.MethodGet, path: "/api/admin/stats", access: admins, tag: "admin", summary: "Live figures of this node",
 	}, func(ctx context.Context, _ *empty) (statsView, error) { return s.stats(ctx) })
-}
-
-// adminOrderView is an order as the shop sees it. An openid is in no answer.
-type adminOrderView struct {
-	orderView
-	UserID        string `json:"userId"`
-	TransactionID string `json:"transactionId,omitempty" doc:"WeChat Pay's number"`
-	Room          string `json:"room,omitempty" doc:"Where the purchase is told"`
 }
 
 type statsView struct {

@@ -50,7 +50,7 @@ const (
 
 var (
 	roomName  = regexp.MustCompile(`^[A-Za-z0-9_.:-]{1,128}$`)
-	serverIDs = []string{"pay:", "push:", "reply:", "refund:"} // beginnings of the ids that the server itself gives
+	serverIDs = []string{"pay:", "push:", "reply:", "refund:", "close:"} // beginnings of the ids that the server itself gives
 )
 
 func (s *Server) routeBroadcast() {

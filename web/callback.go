@@ -18,7 +18,8 @@ import (
 type callbacks struct {
 	appID   string
 	db      *store.DB
-	pay     wechat.Pay       // nil: not configured
+	pay     wechat.Pay // nil: not configured
+	till    *Till
 	push    *wechat.Receiver // nil: not configured
 	replies []Reply
 	log     *slog.Logger
@@ -26,18 +27,20 @@ type callbacks struct {
 }
 
 // newCallbacks makes the doors. counts is for the caller to register.
-func newCallbacks(o Options) *callbacks {
+func newCallbacks(o Options, till *Till) *callbacks {
 	c := &callbacks{
-		appID: o.AppID, db: o.Store, pay: o.Pay, push: o.Push, replies: o.Replies, log: o.Logger,
+		appID: o.AppID, db: o.Store, pay: o.Pay, till: till, push: o.Push, replies: o.Replies, log: o.Logger,
 		counts: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "wxhub_wechat_callbacks_total",
-			Help: "Calls of WeChat's servers by door (push, pay) and result; pay conflict is real money that fits no order.",
+			Help: "Calls of WeChat's servers by door (push, pay, refund) and result; pay conflict is real money that fits no order.",
 		}, []string{"door", "result"}),
 	}
 	if c.log == nil {
 		c.log = slog.New(slog.DiscardHandler)
 	}
-	c.counts.WithLabelValues("pay", "conflict") // there from the start, so that its first increase can alarm
+	for _, door := range []string{"pay", "refund"} {
+		c.counts.WithLabelValues(door, "conflict") // there from the start, so that its first increase can alarm
+	}
 	return c
 }
 

@@ -19,67 +19,110 @@ func (c *callbacks) receivePayment(w http.ResponseWriter, r *http.Request) {
 	}
 	body, status := readCallback(w, r)
 	if status != 0 {
-		c.failPayment(w, "body", status, "body unreadable or larger than 64 KiB")
+		c.failPayment(w, "pay", "body", status, "body unreadable or larger than 64 KiB")
 		return
 	}
 	n, err := c.pay.OpenNotify(r.Header, body)
-	switch {
-	case errors.Is(err, wechat.ErrProbe):
-		c.log.Info("pay notify: a probe of WeChat Pay was refused, as it wants")
-		c.failPayment(w, "probe", http.StatusUnauthorized, "signature does not fit")
-		return
-	case err != nil:
-		word, status := refusal(err)
-		c.log.Warn("pay notify refused", "reason", word, "err", err)
-		c.failPayment(w, word, status, "refused: "+word)
+	if err != nil {
+		c.refusePayment(w, "pay", err)
 		return
 	}
 	result, err := c.settlePayment(r.Context(), n)
 	switch {
-	case errors.Is(err, store.ErrPaymentConflict):
-		c.log.Error("ALARM: verified money fits no order and was kept as a conflict",
-			"outTradeNo", n.Payment.OutTradeNo, "transactionId", n.Payment.TransactionID, "total", n.Payment.TotalFen, "err", err)
-		c.failPayment(w, "conflict", http.StatusConflict, "the payment does not fit its order")
+	case errors.Is(err, store.ErrPaymentConflict): // the till has raised the alarm
+		c.failPayment(w, "pay", "conflict", http.StatusConflict, "the payment does not fit its order")
 	case err != nil:
 		c.log.Error("pay notify not stored, WeChat will send it again", "outTradeNo", n.Payment.OutTradeNo, "err", err)
-		c.failPayment(w, "fault", http.StatusInternalServerError, "try again")
+		c.failPayment(w, "pay", "fault", http.StatusInternalServerError, "try again")
 	default:
 		c.log.Info("pay notify", "result", result, "event", n.EventType, "outTradeNo", n.Payment.OutTradeNo)
-		c.counts.WithLabelValues("pay", result).Inc()
-		status, contentType, answer := c.pay.Success()
-		answerCallback(w, status, contentType, answer)
+		c.takePayment(w, "pay", result)
 	}
 }
 
 // settlePayment does what a verified notify asks for, and tells what that was: paid, repeat or ignored.
 func (c *callbacks) settlePayment(ctx context.Context, n *wechat.PaymentNotify) (result string, err error) {
-	p := n.Payment
-	if n.EventType != "TRANSACTION.SUCCESS" || p.State != "SUCCESS" {
+	if n.EventType != "TRANSACTION.SUCCESS" || n.Payment.State != "SUCCESS" {
 		return "ignored", nil
 	}
 	// A caller that hangs up does not undo what it proved.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), callbackWait)
 	defer cancel()
-	paidAt := p.PaidAt
-	if paidAt.IsZero() {
-		paidAt = time.Now()
+	return c.till.settle(ctx, n.Payment, n.Plain)
+}
+
+// receiveRefund takes WeChat Pay's word on a refund (POST /wechat/pay/refund). Version 3 signs it; what version 2 sends
+// is only encrypted, so that WeChat is asked before it is believed.
+func (c *callbacks) receiveRefund(w http.ResponseWriter, r *http.Request) {
+	if c.pay == nil {
+		c.refuse(w, "refund", "not_configured", http.StatusServiceUnavailable)
+		return
 	}
-	first, err := c.db.MarkPaid(ctx, store.Payment{
-		AppID: p.AppID, MchID: p.MchID, OutTradeNo: p.OutTradeNo, TransactionID: p.TransactionID, OpenID: p.OpenID,
-		TotalFen: p.TotalFen, PayerFen: p.PayerFen, Currency: p.Currency, PaidAt: paidAt, Raw: n.Plain,
-	}, tellPaid(paidAt))
+	body, status := readCallback(w, r)
+	if status != 0 {
+		c.failPayment(w, "refund", "body", status, "body unreadable or larger than 64 KiB")
+		return
+	}
+	n, err := c.pay.OpenRefund(r.Header, body)
+	if err != nil {
+		c.refusePayment(w, "refund", err)
+		return
+	}
+	result, err := c.settleRefund(r.Context(), n)
 	switch {
+	case errors.Is(err, errRefundConflict), errors.Is(err, store.ErrPaymentConflict): // the till has raised the alarm
+		c.failPayment(w, "refund", "conflict", http.StatusConflict, "the refund does not fit its order")
+	case errors.Is(err, wechat.ErrNoRefund):
+		c.log.Warn("refund notify refused", "reason", "unconfirmed", "outRefundNo", n.Refund.OutRefundNo, "err", err)
+		c.failPayment(w, "refund", "unconfirmed", http.StatusBadRequest, "refused: unconfirmed")
 	case err != nil:
-		return "", err
-	case first:
-		return "paid", nil
+		c.log.Error("refund notify not stored, WeChat will send it again", "outRefundNo", n.Refund.OutRefundNo, "err", err)
+		c.failPayment(w, "refund", "fault", http.StatusInternalServerError, "try again")
+	default:
+		c.log.Info("refund notify", "result", result, "event", n.EventType, "outRefundNo", n.Refund.OutRefundNo)
+		c.takePayment(w, "refund", result)
 	}
-	return "repeat", nil
+}
+
+const confirmWait = 3 * time.Second // for WeChat's answer to our question; its notify waits five
+
+func (c *callbacks) settleRefund(ctx context.Context, n *wechat.RefundNotify) (result string, err error) {
+	refund := n.Refund
+	if refund.OutRefundNo == "" {
+		return "ignored", nil
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), confirmWait)
+	defer cancel()
+	if n.NeedsQuery {
+		if refund, err = c.pay.QueryRefund(ctx, refund.OutRefundNo); err != nil {
+			return "", err
+		}
+	}
+	return c.till.settleRefund(ctx, refund)
+}
+
+// refusePayment answers a notify that is not believed.
+func (c *callbacks) refusePayment(w http.ResponseWriter, door string, err error) {
+	if errors.Is(err, wechat.ErrProbe) {
+		c.log.Info(door + " notify: a probe of WeChat Pay was refused, as it wants")
+		c.failPayment(w, door, "probe", http.StatusUnauthorized, "signature does not fit")
+		return
+	}
+	word, status := refusal(err)
+	c.log.Warn(door+" notify refused", "reason", word, "err", err)
+	c.failPayment(w, door, word, status, "refused: "+word)
+}
+
+// takePayment answers that a notify was taken, in the words of its version.
+func (c *callbacks) takePayment(w http.ResponseWriter, door, result string) {
+	c.counts.WithLabelValues(door, result).Inc()
+	status, contentType, answer := c.pay.Success()
+	answerCallback(w, status, contentType, answer)
 }
 
 // failPayment answers that a notify was not taken, in the words of its version.
-func (c *callbacks) failPayment(w http.ResponseWriter, result string, status int, message string) {
-	c.counts.WithLabelValues("pay", result).Inc()
+func (c *callbacks) failPayment(w http.ResponseWriter, door, result string, status int, message string) {
+	c.counts.WithLabelValues(door, result).Inc()
 	contentType, body := c.pay.Failure(status, message)
 	answerCallback(w, status, contentType, body)
 }

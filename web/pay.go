@@ -69,20 +69,6 @@ func (s *Server) orderToPay(ctx context.Context, u store.User, in payRequest) (s
 	return o, nil
 }
 
-// ownOrder finds an order of u. Somebody else's is as unknown as none.
-func (s *Server) ownOrder(ctx context.Context, u store.User, outTradeNo string) (store.Order, error) {
-	o, err := s.o.Store.Order(ctx, outTradeNo)
-	own := err == nil && (o.UserID == u.ID && u.ID != "" ||
-		o.UserID == "" && u.OpenID != "" && o.OpenID == u.OpenID && o.AppID == u.AppID)
-	switch {
-	case errors.Is(err, store.ErrNotFound) || err == nil && !own:
-		return store.Order{}, &Error{Status: 404, Code: "not_found", Message: "you have no such order"}
-	case err != nil:
-		return store.Order{}, fmt.Errorf("order: %w", err)
-	}
-	return o, nil
-}
-
 // unpaidOrder finds an order of u that waits for money.
 func (s *Server) unpaidOrder(ctx context.Context, u store.User, outTradeNo string) (store.Order, error) {
 	o, err := s.ownOrder(ctx, u, outTradeNo)
@@ -115,13 +101,21 @@ func (s *Server) prepay(ctx context.Context, o store.Order, u store.User) (payPa
 		defer cancel()
 		prepayID, err := s.o.Pay.Prepay(asking, wechat.PayOrder{
 			OutTradeNo: o.OutTradeNo, Description: describe(o.Description), OpenID: openID, TotalFen: o.TotalFen,
+			ClientIP: s.payerAddress(ctx),
 		})
+		if errors.Is(err, wechat.ErrOrderPaid) { // its notify has not come yet
+			if _, err := s.till.Ask(ctx, o); err != nil {
+				s.log.WarnContext(ctx, "an order that WeChat knows as paid could not be asked about", "outTradeNo", o.OutTradeNo, "err", err)
+			}
+		}
 		if err != nil {
 			return payParams{}, prepayError(o.OutTradeNo, err)
 		}
-		o.PrepayID = prepayID
 		if err := s.o.Store.SetPrepay(ctx, o.OutTradeNo, prepayID, time.Now().Add(prepayLife)); err != nil {
 			return payParams{}, fmt.Errorf("pay: %w", err)
+		}
+		if o, err = s.unpaidOrder(ctx, u, o.OutTradeNo); err != nil { // closed while WeChat was asked
+			return payParams{}, err
 		}
 	}
 	params, err := s.o.Pay.ClientParams(o.PrepayID)
@@ -129,6 +123,15 @@ func (s *Server) prepay(ctx context.Context, o store.Order, u store.User) (payPa
 		return payParams{}, fmt.Errorf("pay: order %s: %w", o.OutTradeNo, err)
 	}
 	return payParams{OutTradeNo: o.OutTradeNo, ClientParams: params}, nil
+}
+
+// payerAddress is the phone's address, which version 2 wants to know. Version 3 does not, and takes an order a second
+// time only with the same fields, while a phone changes its address on the way to the door.
+func (s *Server) payerAddress(ctx context.Context) string {
+	if _, v2 := s.o.Pay.(*wechat.PayV2); !v2 {
+		return ""
+	}
+	return requestOf(ctx).address.String()
 }
 
 // describe cuts a description to what the pay sheet shows: WeChat takes 127 characters.
@@ -157,32 +160,7 @@ func prepayError(outTradeNo string, err error) error {
 	return wechatError(err)
 }
 
-// orderView is an order as its owner sees it.
-type orderView struct {
-	OutTradeNo  string           `json:"outTradeNo"`
-	State       store.OrderState `json:"state" enum:"created,paying,paid,closed,refunding,refunded"`
-	Total       int64            `json:"total" doc:"fen"`
-	Refunded    int64            `json:"refunded" doc:"fen"`
-	Description string           `json:"description"`
-	ProductID   string           `json:"productId,omitempty"`
-	Quantity    int              `json:"quantity"`
-	CreatedAt   int64            `json:"createdAt" doc:"milliseconds"`
-	PaidAt      int64            `json:"paidAt,omitempty" doc:"milliseconds; absent until it is paid"`
-	Late        bool             `json:"late,omitempty" doc:"paid after it was closed"`
-}
-
-func viewOrder(o store.Order) orderView {
-	v := orderView{
-		OutTradeNo: o.OutTradeNo, State: o.State, Total: o.TotalFen, Refunded: o.RefundedFen, Description: o.Description,
-		ProductID: o.ProductID, Quantity: o.Quantity, CreatedAt: o.CreatedAt.UnixMilli(), Late: o.Late,
-	}
-	if !o.PaidAt.IsZero() {
-		v.PaidAt = o.PaidAt.UnixMilli()
-	}
-	return v
-}
-
-// routeShop serves the catalogue, orders and payment to mini-programs.
+// routeShop serves the catalogue and payment to mini-programs.
 func (s *Server) routeShop() {
 	handle(s, route{
 		method: http.MethodGet, path: "/api/products", tag: "shop", summary: "The catalogue",
@@ -207,40 +185,6 @@ func (s *Server) routeShop() {
 			return payParams{}, err
 		}
 		return s.prepay(ctx, o, u)
-	})
-	handle(s, route{
-		method: http.MethodGet, path: "/api/orders", access: users, tag: "shop", summary: "My orders, newest first",
-	}, func(ctx context.Context, in *struct {
-		Limit  int   `query:"limit" minimum:"1" maximum:"200" default:"50"`
-		Before int64 `query:"before" minimum:"0" maximum:"253402300799999" doc:"Only orders made before: createdAt of the last one, to go on"`
-	}) ([]orderView, error) {
-		session, _ := requestOf(ctx).user()
-		q := store.OrderQuery{UserID: session.User, Limit: in.Limit}
-		if in.Before > 0 {
-			q.Before = time.UnixMilli(in.Before)
-		}
-		orders, err := s.o.Store.Orders(ctx, q)
-		if err != nil {
-			return nil, fmt.Errorf("orders: %w", err)
-		}
-		list := make([]orderView, len(orders))
-		for i, o := range orders {
-			list[i] = viewOrder(o)
-		}
-		return list, nil
-	})
-	handle(s, route{
-		method: http.MethodGet, path: "/api/orders/{outTradeNo}", access: users, tag: "shop", summary: "One of my orders",
-		errors: []int{http.StatusNotFound},
-	}, func(ctx context.Context, in *struct {
-		OutTradeNo string `path:"outTradeNo" maxLength:"64"`
-	}) (orderView, error) {
-		u, err := s.caller(ctx)
-		if err != nil {
-			return orderView{}, err
-		}
-		o, err := s.ownOrder(ctx, u, in.OutTradeNo)
-		return viewOrder(o), err
 	})
 }
 

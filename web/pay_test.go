@@ -473,8 +473,8 @@ func TestPay_refusedByWeChat(t *testing.T) {
 	if a := s.call("POST", "/api/pay", alice, map[string]any{"outTradeNo": no}); a.Status != 409 || a.Error != "order_paid" {
 		t.Errorf("an order that WeChat knows as paid: %d %+v", a.Status, a)
 	}
-	if state, _ := s.orderState(alice, no); state != "paying" {
-		t.Errorf("the order is %s by word of an error", state)
+	if state, _ := s.orderState(alice, no); state != "paid" {
+		t.Errorf("the order is %s, though WeChat knows it as paid", state)
 	}
 }
 

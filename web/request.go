@@ -32,6 +32,14 @@ type request struct {
 	denied   *Error // why the token or key that came is not good
 }
 
+// who names an admin or a system in the audit: its role and user, or its key.
+func (q *request) who() string {
+	if q.apiKey != "" {
+		return "key " + q.apiKey
+	}
+	return q.session.Role + " " + q.session.User
+}
+
 type requestKey struct{}
 
 // requestOf returns what is known of the request of ctx; never nil.

@@ -22,6 +22,7 @@ import (
 	"wxhub/hub"
 	"wxhub/store"
 	"wxhub/web/docs"
+	"wxhub/web/jobs"
 	"wxhub/web/phone"
 	"wxhub/wechat"
 )
@@ -45,6 +46,7 @@ type Options struct {
 	Limits         Limits
 	Always200      bool
 	Products       []Product
+	Hooks          []Hook     // of the shop's own system
 	Replies        []Reply    // auto-replies to customer messages, first fitting counts
 	Moderator      *Moderator // judges what users write; nil: nothing is judged
 	Demo           *Demo      // nil outside the demo
@@ -67,10 +69,12 @@ type Server struct {
 	api       huma.API
 	handler   http.Handler
 	catalogue catalogue
+	till      *Till
 	callbacks *callbacks
 	metrics   *metrics
 	apiKeys   map[string][sha256.Size]byte
 	admin     *adminLogin
+	codes     codes
 	started   time.Time
 	leaving   atomic.Bool
 
@@ -89,16 +93,22 @@ func New(o Options) (*Server, error) {
 		o.Node = uuid.NewString()
 	}
 	s := &Server{
-		o: o, log: o.Logger, callbacks: newCallbacks(o), apiKeys: map[string][sha256.Size]byte{}, started: time.Now(),
+		o: o, log: o.Logger, apiKeys: map[string][sha256.Size]byte{}, started: time.Now(),
+		codes:      codes{drawing: map[string]int{}},
 		addresses:  newLimiter(o.Limits.Address.or(100, 500)),
 		users:      newLimiter(o.Limits.User.or(20, 60)),
 		handshakes: newLimiter(o.Limits.Handshakes.or(2000, 2000)),
 		adminTries: newLimiter(o.Limits.AdminLogin.or(5.0/60, 5)),
 	}
+	s.till = &Till{pay: o.Pay, db: o.Store, hooks: o.Hooks, log: o.Logger}
+	s.callbacks = newCallbacks(o, s.till)
 	for name, key := range o.APIKeys {
 		s.apiKeys[name] = sha256.Sum256([]byte(key))
 	}
 	var err error
+	if err = jobs.CheckHooks(o.Hooks); err != nil {
+		return nil, err
+	}
 	if s.catalogue, err = newCatalogue(o.Products); err != nil {
 		return nil, err
 	}
@@ -140,6 +150,9 @@ func (s *Server) routes() http.Handler {
 		s.routeLogin()
 		s.routePeople()
 		s.routeShop()
+		s.routeOrders()
+		s.routeRefunds()
+		s.routeCode()
 		s.routeAdmin()
 		s.routeStaff()
 		s.routeInbox()
@@ -151,6 +164,8 @@ func (s *Server) routes() http.Handler {
 		r.Post(path, s.callbacks.receivePush)
 	}
 	r.Post("/wechat/pay/notify", s.callbacks.receivePayment)
+	r.Post("/wechat/pay/refund", s.callbacks.receiveRefund)
+	r.Get("/qrcode/{picture}", s.servePicture)
 
 	r.Get("/healthz", func(w http.ResponseWriter, _ *http.Request) { plain(w, http.StatusOK, "ok\n") })
 	r.Get("/readyz", s.ready)

@@ -153,7 +153,9 @@ func newShop(t *testing.T, options ...shopOption) *shop {
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	running.Go(func() { s.server.Run(ctx) })
-	running.Go(func() { jobs.New(jobs.Options{Hub: s.hub, Store: s.db, WeChat: client, Logger: logger}).Run(ctx) })
+	running.Go(func() {
+		jobs.New(jobs.Options{Hub: s.hub, Store: s.db, WeChat: client, Hooks: o.Hooks, Logger: logger}).Run(ctx)
+	})
 	t.Cleanup(func() {
 		cancel()
 		running.Wait()

@@ -178,11 +178,7 @@ func (s *Server) room(ctx context.Context, room string) (roomView, error) {
 
 // audit writes down who did what, also when they hang up. What was done is done: a store that is away is logged, not told.
 func (s *Server) audit(ctx context.Context, what, about string) {
-	q := requestOf(ctx)
-	who := "key " + q.apiKey
-	if q.apiKey == "" {
-		who = q.session.Role + " " + q.session.User
-	}
+	who := requestOf(ctx).who()
 	s.log.Info("admin", "who", who, "what", what, "about", about)
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), auditWait)
 	defer cancel()

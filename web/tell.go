@@ -2,6 +2,7 @@ package web
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -35,7 +36,7 @@ type orderTold struct {
 func tellPaid(at time.Time) func(store.Order, store.User) []store.Telling {
 	return func(o store.Order, u store.User) []store.Telling {
 		var told []store.Telling
-		id := "pay:" + o.OutTradeNo
+		id := payID(o.OutTradeNo)
 		if o.Room != "" {
 			told = append(told, store.Telling{
 				Kind: store.TellRoom, To: o.Room, ID: id, Action: "purchase",
@@ -44,17 +45,45 @@ func tellPaid(at time.Time) func(store.Order, store.User) []store.Telling {
 				}),
 			})
 		}
-		if o.UserID != "" {
-			told = append(told, store.Telling{
-				Kind: store.TellMail, To: o.UserID, ID: id, Action: "order.paid",
-				Payload: payload(orderTold{
-					OutTradeNo: o.OutTradeNo, Total: o.TotalFen, Description: o.Description,
-					At: at.UnixMilli(), Refunded: o.RefundedFen,
-				}),
-			})
-		}
-		return told
+		return append(told, tellPayer(o, u, id, "order.paid", at)...)
 	}
+}
+
+// tellClosed says to the payer that an order was closed.
+func tellClosed(at time.Time) func(store.Order, store.User) []store.Telling {
+	return func(o store.Order, u store.User) []store.Telling {
+		return tellPayer(o, u, "close:"+digest(o.OutTradeNo), "order.closed", at)
+	}
+}
+
+// tellRefunded says to the payer that money came back.
+func tellRefunded(o store.Order, r store.Refund, u store.User) []store.Telling {
+	return tellPayer(o, u, refundID(r.OutRefundNo), "order.refunded", r.DoneAt)
+}
+
+// tellPayer writes to who pays an order, also to one whom the order names by openid alone.
+func tellPayer(o store.Order, u store.User, id, action string, at time.Time) []store.Telling {
+	to := cmp.Or(o.UserID, u.ID)
+	if to == "" {
+		return nil
+	}
+	return []store.Telling{{
+		Kind: store.TellMail, To: to, ID: id, Action: action,
+		Payload: payload(orderTold{
+			OutTradeNo: o.OutTradeNo, Total: o.TotalFen, Description: o.Description, At: at.UnixMilli(), Refunded: o.RefundedFen,
+		}),
+	}}
+}
+
+// payID names a payment to everybody in a room; an order's number is for the payer alone.
+func payID(outTradeNo string) string { return "pay:" + digest(outTradeNo) }
+
+func refundID(outRefundNo string) string { return "refund:" + digest(outRefundNo) }
+
+// digest is short, and always the same for the same number.
+func digest(number string) string {
+	sum := sha256.Sum256([]byte("wxhub " + number))
+	return hex.EncodeToString(sum[:12])
 }
 
 // customerRoom is where staff hears what customers say.

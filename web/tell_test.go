@@ -46,7 +46,7 @@ func TestTellPaid(t *testing.T) {
 		t.Fatalf("told %d things, want a notice and a letter", len(told))
 	}
 	notice, letter := told[0], told[1]
-	if notice.Kind != store.TellRoom || notice.To != "notice" || notice.Action != "purchase" || notice.ID != "pay:20260101000000abc" {
+	if notice.Kind != store.TellRoom || notice.To != "notice" || notice.Action != "purchase" || !strings.HasPrefix(notice.ID, "pay:") || strings.Contains(notice.ID, order.OutTradeNo) {
 		t.Errorf("notice = %+v", notice)
 	}
 	if want := `{"buyer":"张**","product":"红富士 <5斤> & \"礼盒\"","quantity":2,"at":1700000000123}`; string(notice.Payload) != want {

@@ -30,7 +30,7 @@ type app struct {
 	drain   time.Duration
 
 	db     *store.DB
-	broker *hub.MemoryBroker
+	broker hub.Broker
 	hub    *hub.Hub
 	web    *web.Server
 	jobs   *jobs.Jobs
@@ -57,16 +57,19 @@ func newApp(ctx context.Context, s *Settings, log *slog.Logger, demo *web.Demo) 
 			Handshakes: c.rate("LIMIT_HANDSHAKES"), AdminLogin: web.Rate{PerSecond: 5.0 / 60, Burst: 5},
 		},
 		Always200: c.boolean("ALWAYS_200"),
-		Products:  s.Products, Replies: s.Replies,
+		Products:  s.Products, Replies: s.Replies, Hooks: s.Hooks,
 		Demo: demo, Node: uuid.NewString(), Addr: s.get("ADDR"), Version: version(), Logger: log,
 	}
 	a = &app{log: log, drain: c.duration("DRAIN", 0, 10*time.Minute)}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, a.closeStore())
+			err = errors.Join(err, a.discard())
 		}
 	}()
 	platform := c.platform(&opts, log)
+	if err := jobs.CheckHooks(s.Hooks); err != nil {
+		c.errs = append(c.errs, fmt.Errorf("hooks: %w", err))
+	}
 	if err := errors.Join(c.errs...); err != nil {
 		return nil, fmt.Errorf("the settings are not right:\n%w", err)
 	}
@@ -84,9 +87,22 @@ func newApp(ctx context.Context, s *Settings, log *slog.Logger, demo *web.Demo) 
 	if opts.Tokens, err = web.NewTokens(keys, ttl, a.db); err != nil {
 		return nil, err
 	}
-	a.streams = filepath.Join(s.get("DATA"), "rooms.stream")
-	if a.broker, err = restoreBroker(a.streams, log); err != nil {
-		return nil, err
+	if redisURL := s.get("REDIS_URL"); redisURL != "" {
+		if s.get("DATABASE_URL") == "" {
+			log.Warn("Redis without a shared database: rooms are shared by the nodes; users, orders and mail are NOT. Set WXHUB_DATABASE_URL")
+		}
+		b, err := hub.NewRedisBroker(ctx, hub.RedisOptions{URL: redisURL, Logger: log})
+		if err != nil {
+			return nil, fmt.Errorf("WXHUB_REDIS_URL: %w", err)
+		}
+		a.broker = b
+	} else {
+		a.streams = filepath.Join(s.get("DATA"), "rooms.stream")
+		b, err := restoreBroker(a.streams, log)
+		if err != nil {
+			return nil, err
+		}
+		a.broker = b
 	}
 	rules := hub.DefaultRules()
 	if demo != nil {
@@ -106,9 +122,13 @@ func newApp(ctx context.Context, s *Settings, log *slog.Logger, demo *web.Demo) 
 	if a.web, err = web.New(opts); err != nil {
 		return nil, err
 	}
-	a.jobs = jobs.New(jobs.Options{
-		Hub: a.hub, Store: a.db, WeChat: opts.WeChat, Node: opts.Node, Logger: log, BeforeRelay: beforeRelay,
-	})
+	work := jobs.Options{
+		Hub: a.hub, Store: a.db, WeChat: opts.WeChat, Hooks: opts.Hooks, Node: opts.Node, Logger: log, BeforeRelay: beforeRelay,
+	}
+	if opts.Pay != nil {
+		work.Till = a.web.Till()
+	}
+	a.jobs = jobs.New(work)
 	return a, nil
 }
 
@@ -203,13 +223,18 @@ func restoreBroker(path string, log *slog.Logger) (*hub.MemoryBroker, error) {
 	return b, os.Remove(path)
 }
 
-// saveBroker writes beside the file first, so that a kill in between leaves no half of it.
+// saveBroker keeps a memory Broker's streams. It writes beside the file first, so that a kill in between leaves
+// no half of it.
 func (a *app) saveBroker() error {
+	memory, ok := a.broker.(*hub.MemoryBroker)
+	if !ok {
+		return a.broker.Close()
+	}
 	f, err := os.CreateTemp(filepath.Dir(a.streams), "rooms-*.tmp")
 	if err != nil {
 		return err
 	}
-	err = errors.Join(a.broker.Save(f), f.Sync(), f.Close())
+	err = errors.Join(memory.Save(f), f.Sync(), f.Close(), memory.Close())
 	if err == nil {
 		err = os.Rename(f.Name(), a.streams)
 	}
@@ -271,6 +296,22 @@ func (a *app) stop(stopWork func()) error {
 	err = errors.Join(err, a.http.Shutdown(ctx))
 	stopWork()
 	return errors.Join(err, a.saveBroker())
+}
+
+// discard takes back what newApp built before it failed.
+func (a *app) discard() (err error) {
+	if a == nil {
+		return nil
+	}
+	if a.hub != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		err = a.hub.Shutdown(ctx)
+	}
+	if a.broker != nil {
+		err = errors.Join(err, a.broker.Close())
+	}
+	return errors.Join(err, a.closeStore())
 }
 
 func (a *app) closeStore() error {

@@ -36,6 +36,7 @@ var settingsTable = []setting{
 	{"ADDR", ":8080", false, "address to listen on"},
 	{"DATA", "wxhub-data", false, "folder for the embedded database and the rooms' streams"},
 	{"DATABASE_URL", "", true, "empty: SQLite in the data folder"},
+	{"REDIS_URL", "", true, "empty: one node; redis://…, rediss://…, several addresses = Cluster, ?master_name= = Sentinel"},
 	{"PUBLIC_URL", "", false, "https://hub.example: callback and picture URLs begin with it"},
 	{"JWT_KEYS", "", true, "kid:secret,… of at least 32 bytes; the first signs, all verify"},
 	{"TOKEN_TTL", "24h", false, "how long a login's token is good"},
@@ -74,15 +75,12 @@ var settingsTable = []setting{
 	{"PAY_NOTIFY_URL", "", false, "default: PUBLIC_URL + /wechat/pay/notify"},
 }
 
-// laterSettings belong to the outside contract but not to this version. Without Redis a second node would
-// silently not hear the first, so it is refused.
-var laterSettings = []string{"REDIS_URL"}
-
 // Settings are what serve runs with.
 type Settings struct {
 	values   map[string]string // by name
 	origin   map[string]string // by name: where the value came from
 	Products []web.Product
+	Hooks    []web.Hook
 	Replies  []web.Reply
 }
 
@@ -132,6 +130,8 @@ func (s *Settings) readFile(path string) error {
 		switch {
 		case key == "products":
 			errs = append(errs, wrapKey(path, key, k.Unmarshal(key, &s.Products)))
+		case key == "hooks":
+			errs = append(errs, wrapKey(path, key, k.Unmarshal(key, &s.Hooks)))
 		case key == "replies":
 			errs = append(errs, wrapKey(path, key, k.Unmarshal(key, &s.Replies)))
 		case !known(name):
@@ -187,12 +187,6 @@ func (s *Settings) readEnv(env []string) error {
 			}
 			fromFile[base] = true
 			s.set(base, strings.TrimRight(string(text), "\r\n"), key)
-			continue
-		}
-		if slices.Contains(laterSettings, strings.TrimSuffix(name, "_FILE")) {
-			if value != "" {
-				errs = append(errs, fmt.Errorf("%s: this version runs on one node without Redis: unset it", key))
-			}
 			continue
 		}
 		errs = append(errs, unknownSetting(key, func(n string) string { return "WXHUB_" + n }))

@@ -1,11 +1,12 @@
-// Package jobs does the work that no request waits for: it relays the outbox and cleans.
+// Package jobs does the work that no request waits for: it relays the outbox, calls hooks, asks WeChat about what no
+// notify told, and cleans.
 //
 // Relay: a row is claimed with a lease, relayed, and settled, in that order. A process that dies in between
 // loses nothing: the lease runs out and somebody relays the row again, with the same Message.ID, which a room takes
-// once. Only a customer-service message can reach WeChat twice that way, because WeChat knows no such id.
+// once. Only a customer-service message can reach WeChat twice that way, because WeChat knows no such id; and a hook, which is told the id.
 // Order: rows of one kind to one receiver are relayed in the order of their commits.
 // Lifecycle: Run returns when everything that it started has ended.
-// Dependencies: hub, store, wechat; never web, HTTP or SQL.
+// Dependencies: hub, store, wechat; never web or SQL. HTTP only to hooks.
 package jobs
 
 import (
@@ -34,7 +35,12 @@ type Options struct {
 	Store  *store.DB
 	WeChat *wechat.Client // nil: calls of WeChat wait in the outbox
 	Node   string         // names this process in leases, no other process may bear it; empty: a random name
-	Logger *slog.Logger   // nil: nothing is logged
+	Till   Till           // nil: nobody asks WeChat Pay about orders
+	// OrderLife is how long an order may stay unpaid before it is closed. 0: two hours, as long as a prepay_id.
+	OrderLife time.Duration
+	Hooks     []Hook           // CheckHooks found them good
+	Now       func() time.Time // nil: time.Now; what decides whom to ask when
+	Logger    *slog.Logger     // nil: nothing is logged
 	// BeforeRelay, when set, is called after rows were claimed and before they are relayed (crash tests).
 	BeforeRelay func()
 }
@@ -48,9 +54,15 @@ type Jobs struct {
 	log         *slog.Logger
 	beforeRelay func()
 
+	till      Till
+	orderLife time.Duration
+	now       func() time.Time
+	chased    chased
+
 	again chan struct{} // 1 deep: a chain was settled, so what stood behind it can be claimed
 	rooms *lane         // own workers, so that a slow WeChat delays no notice
 	sends *lane
+	hooks map[string]*caller // by name
 }
 
 // New prepares a relay; Run starts it.
@@ -58,7 +70,18 @@ func New(o Options) *Jobs {
 	j := &Jobs{
 		hub: o.Hub, db: o.Store, wechat: o.WeChat,
 		owner: o.Node, log: o.Logger, beforeRelay: o.BeforeRelay,
-		again: make(chan struct{}, 1),
+		till: o.Till, orderLife: o.OrderLife, now: o.Now, hooks: make(map[string]*caller),
+		chased: chased{asked: make(map[string]time.Time), again: make(map[string]retry)},
+		again:  make(chan struct{}, 1),
+	}
+	if j.orderLife <= 0 {
+		j.orderLife = orderLife
+	}
+	if j.now == nil {
+		j.now = time.Now
+	}
+	for _, h := range o.Hooks {
+		j.hooks[h.Name] = j.newCaller(h)
 	}
 	if j.owner == "" {
 		j.owner = uuid.NewString()
@@ -81,6 +104,15 @@ func (j *Jobs) Run(ctx context.Context) error {
 	all.Go(func() { j.rooms.run(ctx) })
 	all.Go(func() { j.sends.run(ctx) })
 	all.Go(func() { j.sweep(ctx) })
+	if j.till != nil {
+		all.Go(func() { j.chase(ctx) })
+	}
+	for _, c := range j.hooks {
+		all.Go(func() {
+			c.lane.run(ctx)
+			c.http.CloseIdleConnections()
+		})
+	}
 	j.relay(ctx)
 	all.Wait()
 	return nil

@@ -88,6 +88,8 @@ func (j *Jobs) claim(ctx context.Context) (int, error) {
 			j.offer(j.rooms, kind, chains(rows, until))
 		case store.TellCustomSend:
 			j.offer(j.sends, kind, chains(rows, until))
+		case store.TellHook:
+			j.callHooks(ctx, rows, until)
 		default:
 			for _, row := range rows {
 				j.bury(ctx, row, fmt.Errorf("unknown kind %q", kind))
