@@ -187,8 +187,10 @@ func TestLogin_weChatNonsense(t *testing.T) {
 	for name, answer := range map[string]http.HandlerFunc{
 		"empty": says(""), "empty object": says("{}"), "no openid": says(`{"session_key":"` + fixedSessionKey + `"}`), "no key": says(`{"openid":"o"}`),
 		"a list": says("[]"), "HTML": says("<html>"), "half": says(`{"openid":"` + fixedOpenID), "wrong types": says(`{"openid":7,"session_key":[]}`),
-		"huge":     says(`{"openid":"` + strings.Repeat("o", 4<<20) + `"}`),
-		"redirect": func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "http://127.0.0.1:1/", http.StatusFound) },
+		"huge": says(`{"openid":"` + strings.Repeat("o", 4<<20) + `"}`),
+		"redirect": func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, "http://127.0.0.1:1/", http.StatusFound)
+		},
 	} {
 		s := newShop(t, fixedWeChat(t, answer))
 		a := s.ask("POST", "/api/login", "", map[string]any{"code": "c"})
