@@ -1,0 +1,201 @@
+// The hub's admin calls. Times are milliseconds, amounts fen.
+import { language } from './language'
+import { refused, token } from './session'
+
+/** A refusal: the hub's word and sentence, or "offline" when no answer came. */
+export class Refusal extends Error {
+  constructor(
+    readonly status: number,
+    readonly word: string,
+    message: string,
+    /** seconds after which to come back; 0: not said */
+    readonly retryAfter = 0,
+  ) {
+    super(message)
+  }
+}
+
+export interface Stats {
+  version: string
+  uptime: number
+  sockets: number
+  users: number
+  rooms: number
+  published: number
+  delivered: number
+  dropped: number
+  recovered: number
+  notRecovered: number
+  outbox: { waiting: number; dead: number; oldest?: number }
+}
+
+export interface Node {
+  id: string
+  version: string
+  addr: string
+  startedAt: number
+  seenAt: number
+  sockets: number
+  users: number
+  rooms: number
+  /** published messages a second */
+  rate: number
+  self: boolean
+}
+
+export interface RoomRow {
+  room: string
+  users: number
+  sockets: number
+  epoch: string
+  offset: number
+}
+
+export interface RoomView {
+  room: string
+  count: number
+  users: { id: string; sockets: number }[] | null
+  epoch: string
+  offset: number
+  messages: Push[]
+}
+
+export interface Push {
+  meta: { room?: string; epoch?: string; offset?: number; id?: string; timestamp: number; client?: string; target?: string }
+  data: { action: string; payload: unknown }
+}
+
+export interface Broadcast {
+  rooms?: string[]
+  users?: string[]
+  live?: boolean
+  all?: boolean
+  action: string
+  payload?: unknown
+  id?: string
+}
+
+export interface BroadcastResult {
+  id: string
+  results: { room: string; epoch?: string; offset?: number; error?: string }[]
+}
+
+export const orderStates = ['created', 'paying', 'paid', 'closed', 'refunding', 'refunded'] as const
+export type OrderState = (typeof orderStates)[number]
+
+export interface Order {
+  outTradeNo: string
+  state: OrderState
+  total: number
+  refunded: number
+  description: string
+  productId?: string
+  quantity: number
+  createdAt: number
+  paidAt?: number
+  late?: boolean
+  userId: string
+  transactionId?: string
+  room?: string
+}
+
+export interface Refund {
+  outRefundNo: string
+  outTradeNo: string
+  state: 'processing' | 'success' | 'closed' | 'abnormal'
+  amount: number
+  reason?: string
+  createdAt: number
+  doneAt?: number
+}
+
+export interface Conversation {
+  id: string
+  user: string
+  nickname: string
+  lastAt: number
+  lastText: string
+  unread: number
+  /** until when the platform takes replies: 48 hours after the customer's last word */
+  replyUntil: number
+}
+
+export interface TalkItem {
+  id: string
+  from: string
+  type: string
+  content?: string
+  picUrl?: string
+  title?: string
+  pagePath?: string
+  at: number
+}
+
+export interface Talk {
+  id: string
+  user: string
+  nickname: string
+  replyUntil: number
+  messages: TalkItem[]
+}
+
+/** One call. Resolves with the answer's data, rejects with Refusal; a token that the hub no longer takes ends the session. */
+async function call<T>(method: 'GET' | 'POST', path: string, body?: object, signal?: AbortSignal): Promise<T> {
+  const mine = token()
+  const headers: Record<string, string> = { 'Accept-Language': language() === 'zh' ? 'zh-CN' : 'en' }
+  if (mine) headers.Authorization = `Bearer ${mine}`
+  if (body) headers['Content-Type'] = 'application/json'
+  let response: Response
+  try {
+    response = await fetch(`/api/admin/${path}`, {
+      method, headers, body: body && JSON.stringify(body), signal, cache: 'no-store', credentials: 'omit',
+    })
+  } catch (error) {
+    if (signal?.aborted) throw error
+    throw new Refusal(0, 'offline', '')
+  }
+  const answer = (await response.json().catch(() => ({}))) as { code?: number; data?: T; message?: string; error?: string }
+  if (answer.code === 1) return answer.data as T
+  const word = answer.error ?? 'internal'
+  // A hub that always answers 200 says it by the word alone.
+  if (response.status === 401 || word === 'unauthorized' || word === 'bad_token' || word === 'token_expired') refused(mine)
+  throw new Refusal(response.status, word, answer.message ?? '', Number(response.headers.get('Retry-After')) || 0)
+}
+
+const get = <T>(path: string, signal?: AbortSignal) => call<T>('GET', path, undefined, signal)
+const post = <T>(path: string, body: object = {}) => call<T>('POST', path, body)
+const part = encodeURIComponent
+
+/** The query of what is set. */
+function query(values: Record<string, string | number | undefined>): string {
+  const set = Object.entries(values).filter(([, v]) => v !== undefined && v !== '')
+  return set.length ? '?' + new URLSearchParams(set.map(([k, v]) => [k, String(v)])) : ''
+}
+
+export interface OrderFilter {
+  userId?: string
+  state?: OrderState | ''
+  outTradeNo?: string
+  before?: number
+  limit?: number
+}
+
+export const admin = {
+  login: (username: string, password: string) => post<{ token: string; expiresIn: number }>('login', { username, password }),
+  stats: (signal?: AbortSignal) => get<Stats>('stats', signal),
+  nodes: (signal?: AbortSignal) => get<Node[]>('nodes', signal),
+  rooms: (signal?: AbortSignal) => get<RoomRow[]>('rooms', signal),
+  room: (room: string, signal?: AbortSignal) => get<RoomView>(`rooms/${part(room)}`, signal),
+  broadcast: (b: Broadcast) => post<BroadcastResult>('broadcast', b),
+  orders: (filter: OrderFilter, signal?: AbortSignal) => get<Order[]>(`orders${query({ ...filter })}`, signal),
+  refunds: (outTradeNo: string, signal?: AbortSignal) => get<Refund[]>(`orders/${part(outTradeNo)}/refunds`, signal),
+  refund: (outTradeNo: string, r: { amount?: number; reason?: string; outRefundNo?: string }) =>
+    post<Refund>(`orders/${part(outTradeNo)}/refund`, r),
+  conversations: (signal?: AbortSignal) => get<Conversation[]>('conversations', signal),
+  conversation: (id: string, signal?: AbortSignal) => get<Talk>(`conversations/${part(id)}`, signal),
+  reply: (id: string, r: { text: string } | { link: { title: string; description: string; url: string; thumbUrl: string } }) =>
+    post<{ id: string }>(`conversations/${part(id)}/reply`, r),
+  disconnect: (id: string) => post<{ closed: number }>(`users/${part(id)}/disconnect`),
+  block: (id: string) => post<{ blocked: boolean }>(`users/${part(id)}/block`),
+  unblock: (id: string) => post<{ blocked: boolean }>(`users/${part(id)}/unblock`),
+}
