@@ -16,23 +16,21 @@ import (
 // callbacks are the doors for WeChat's servers. They believe nothing before its signature, store what they
 // were told in one transaction, and answer; what follows is the relay's work. Safe for concurrent use.
 type callbacks struct {
-	appID   string
-	db      *store.DB
-	pay     wechat.Pay // nil: not configured
-	till    *Till
-	push    *wechat.Receiver // nil: not configured
-	replies []Reply
-	log     *slog.Logger
-	counts  *prometheus.CounterVec // by door and result
+	appID  string
+	db     *store.DB
+	pay    wechat.Pay // nil: not configured
+	till   *Till
+	log    *slog.Logger
+	counts *prometheus.CounterVec // by door and result
 }
 
 // newCallbacks makes the doors. counts is for the caller to register.
 func newCallbacks(o Options, till *Till) *callbacks {
 	c := &callbacks{
-		appID: o.AppID, db: o.Store, pay: o.Pay, till: till, push: o.Push, replies: o.Replies, log: o.Logger,
+		appID: o.AppID, db: o.Store, pay: o.Pay, till: till, log: o.Logger,
 		counts: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "wxhub_wechat_callbacks_total",
-			Help: "Calls of WeChat's servers by door (push, pay, refund) and result; pay conflict is real money that fits no order.",
+			Help: "Calls of WeChat's servers by door (push, mp, pay, refund) and result; pay conflict is real money that fits no order.",
 		}, []string{"door", "result"}),
 	}
 	if c.log == nil {

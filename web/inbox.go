@@ -97,7 +97,7 @@ func (s *Server) routeInbox() {
 	handle(s, route{
 		method: http.MethodPost, path: "/api/admin/conversations/{id}/reply", access: staff, tag: "admin", summary: "Answer the customer",
 		description: "The answer is stored and sent by WeChat's customer-service message as soon as WeChat takes it.",
-		errors:      []int{http.StatusBadRequest, http.StatusNotFound, http.StatusConflict},
+		errors:      []int{http.StatusBadRequest, http.StatusNotFound, http.StatusConflict, http.StatusServiceUnavailable},
 	}, func(ctx context.Context, in *struct {
 		ID   string `path:"id" maxLength:"64"`
 		Body replyRequest
@@ -128,19 +128,9 @@ func replyUntil(c store.Conversation) int64 {
 
 // reply writes the line, the sending and the push to the staff's screens in one transaction.
 func (s *Server) reply(ctx context.Context, conversation string, in replyRequest) (saidView, error) {
-	line := store.Talk{ID: "staff:" + uuid.NewString(), From: "staff", Type: "text", At: time.Now()}
-	var m wechat.CustomMessage
-	switch {
-	case (in.Text == "") == (in.Link == nil):
-		return saidView{}, badRequest("send text or link")
-	case in.Link != nil:
-		m.Link = &wechat.CustomLink{Title: in.Link.Title, Description: in.Link.Description, URL: in.Link.URL, ThumbURL: in.Link.ThumbURL}
-		line.Type, line.Title, line.Content = "link", in.Link.Title, in.Link.URL
-	case strings.TrimSpace(in.Text) == "":
-		return saidView{}, badRequest("the text is empty")
-	default:
-		m.Text = &wechat.CustomText{Content: in.Text}
-		line.Content = in.Text
+	line, m, err := in.words()
+	if err != nil {
+		return saidView{}, err
 	}
 	c, _, err := s.o.Store.Talks(ctx, conversation, 1)
 	if err != nil {
@@ -149,12 +139,26 @@ func (s *Server) reply(ctx context.Context, conversation string, in replyRequest
 	if replyUntil(c) == 0 {
 		return saidView{}, &Error{Status: http.StatusConflict, Code: "conflict", Message: "WeChat takes replies only within 48 hours of the customer's last word"}
 	}
+	u, err := s.o.Store.User(ctx, c.UserID)
+	if err != nil {
+		return saidView{}, conversationError(err)
+	}
+	kind, configured := store.TellCustomSend, s.o.WeChat != nil
+	if u.AppID == s.o.MPAppID && u.AppID != s.o.AppID {
+		kind, configured = store.TellMPSend, s.o.MPClient != nil
+		if m.Link != nil { // an official account has no links; a URL in a text opens as well
+			m = wechat.CustomMessage{Text: &wechat.CustomText{Content: m.Link.Title + "\n" + m.Link.URL}}
+		}
+	}
+	if !configured {
+		return saidView{}, errNotConfigured
+	}
 	err = s.o.Store.AddTalk(ctx, conversation, line, func(c store.Conversation, u store.User) []store.Telling {
 		told := []store.Telling{{Kind: store.TellRoom, To: customerRoom, ID: line.ID, Action: "kf.message", Payload: payload(staffMessage{
 			customerMessage{Conversation: c.ID, User: u.ID, Type: line.Type, Content: line.Content, Title: line.Title, At: line.At.UnixMilli()}, "staff",
 		})}}
-		if u.OpenID != "" {
-			told = append(told, store.Telling{Kind: store.TellCustomSend, To: u.OpenID, ID: line.ID, Action: line.Type, Payload: payload(m)})
+		if u.OpenID != "" { // not erased meanwhile
+			told = append(told, store.Telling{Kind: kind, To: u.OpenID, ID: line.ID, Action: line.Type, Payload: payload(m)})
 		}
 		return told
 	})
@@ -162,6 +166,27 @@ func (s *Server) reply(ctx context.Context, conversation string, in replyRequest
 		return saidView{}, conversationError(err)
 	}
 	return saidView{line.ID}, nil
+}
+
+// words are a reply as a line and as WeChat takes it.
+func (in *replyRequest) words() (line store.Talk, m wechat.CustomMessage, err error) {
+	line = store.Talk{ID: "staff:" + uuid.NewString(), From: "staff", Type: "text", Content: in.Text, At: time.Now()}
+	switch {
+	case (in.Text == "") == (in.Link == nil):
+		err = badRequest("send text or link")
+	case in.Link != nil && (!webAddress(in.Link.URL) || in.Link.ThumbURL != "" && !webAddress(in.Link.ThumbURL)):
+		err = badRequest("link needs a url that begins with http:// or https://")
+	case in.Link != nil:
+		line.Type, line.Title, line.Content = "link", in.Link.Title, in.Link.URL
+		m.Link = &wechat.CustomLink{Title: in.Link.Title, Description: in.Link.Description, URL: in.Link.URL, ThumbURL: in.Link.ThumbURL}
+	case strings.TrimSpace(in.Text) == "":
+		err = badRequest("the text is empty")
+	case len(in.Text) > maxReplyText:
+		err = badRequest("the text has more than 2048 bytes, WeChat takes no more")
+	default:
+		m.Text = &wechat.CustomText{Content: in.Text}
+	}
+	return line, m, err
 }
 
 // staffMessage is kf.message for what the shop itself said.

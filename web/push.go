@@ -10,73 +10,78 @@ import (
 	"wxhub/wechat"
 )
 
-// checkPush answers WeChat's check that this URL is ours (GET /wechat/push): the echostr, as it is.
-func (c *callbacks) checkPush(w http.ResponseWriter, r *http.Request) {
-	if c.push == nil {
-		c.refuse(w, "push", "not_configured", http.StatusServiceUnavailable)
+// A door takes the pushes of one account of WeChat. Safe for concurrent use.
+type door struct {
+	*callbacks
+	name     string           // in figures and logs: push, mp
+	receiver *wechat.Receiver // nil: not configured
+	record   func(*wechat.PushMessage) store.Push
+}
+
+var success = []byte("success")
+
+// check answers WeChat's check that this URL is ours: the echostr, as it is.
+func (d *door) check(w http.ResponseWriter, r *http.Request) {
+	if d.receiver == nil {
+		d.refuse(w, d.name, "not_configured", http.StatusServiceUnavailable)
 		return
 	}
-	echostr, err := c.push.CheckURL(r.URL.Query())
+	echostr, err := d.receiver.CheckURL(r.URL.Query())
 	if err != nil {
 		word, status := refusal(err)
-		c.refuse(w, "push", word, status)
+		d.refuse(w, d.name, word, status)
 		return
 	}
-	c.counts.WithLabelValues("push", "checked").Inc()
+	d.counts.WithLabelValues(d.name, "checked").Inc()
 	answerCallback(w, http.StatusOK, "text/plain; charset=utf-8", []byte(echostr))
 }
 
-// receivePush takes a message or event of WeChat's message push (POST /wechat/push): it is verified, stored with all
-// its effects in one transaction, and answered. What follows from it is the relay's work, so nothing slow
-// stands between WeChat and its answer. A repeat has no effect and gets the first one's answer.
-func (c *callbacks) receivePush(w http.ResponseWriter, r *http.Request) {
-	if c.push == nil {
-		c.refuse(w, "push", "not_configured", http.StatusServiceUnavailable)
+// take takes a message or event: it is verified, stored with all its effects in one transaction, and answered. What
+// follows from it is the relay's work, so nothing slow stands between WeChat and its answer. A repeat has no effect and
+// gets the first one's answer.
+func (d *door) take(w http.ResponseWriter, r *http.Request) {
+	if d.receiver == nil {
+		d.refuse(w, d.name, "not_configured", http.StatusServiceUnavailable)
 		return
 	}
 	body, status := readCallback(w, r)
 	if status != 0 {
-		c.refuse(w, "push", "body", status)
+		d.refuse(w, d.name, "body", status)
 		return
 	}
-	m, err := c.push.Open(r.URL.Query(), body)
+	m, err := d.receiver.Open(r.URL.Query(), body)
 	if err != nil {
 		word, status := refusal(err)
-		c.log.Warn("push refused", "reason", word, "err", err)
-		c.refuse(w, "push", word, status)
+		d.log.Warn("push refused", "door", d.name, "reason", word, "err", err)
+		d.refuse(w, d.name, word, status)
 		return
 	}
-	answer, err := c.recordPush(r.Context(), m)
+	answer, err := d.store(r.Context(), m)
 	switch {
 	case errors.Is(err, store.ErrInvalid): // verified, but nothing that a store can hold; sending it again changes nothing
-		c.log.Warn("push refused", "reason", "malformed", "err", err)
-		c.refuse(w, "push", "malformed", http.StatusBadRequest)
+		d.log.Warn("push refused", "door", d.name, "reason", "malformed", "err", err)
+		d.refuse(w, d.name, "malformed", http.StatusBadRequest)
 		return
 	case err != nil:
-		c.log.Error("push not stored, WeChat will send it again", "err", err)
-		c.refuse(w, "push", "fault", http.StatusInternalServerError)
+		d.log.Error("push not stored, WeChat will send it again", "door", d.name, "err", err)
+		d.refuse(w, d.name, "fault", http.StatusInternalServerError)
 		return
 	}
-	answer, contentType, err := c.push.Answer(m, answer)
+	answer, contentType, err := d.receiver.Answer(m, answer)
 	if err != nil {
-		c.log.Error("push not answered, WeChat will send it again", "err", err)
-		c.refuse(w, "push", "fault", http.StatusInternalServerError)
+		d.log.Error("push not answered, WeChat will send it again", "door", d.name, "err", err)
+		d.refuse(w, d.name, "fault", http.StatusInternalServerError)
 		return
 	}
 	answerCallback(w, http.StatusOK, contentType, answer)
 }
 
-// recordPush stores m once and returns the answer that the first m got.
-func (c *callbacks) recordPush(ctx context.Context, m *wechat.PushMessage) ([]byte, error) {
+// store keeps m once and returns the answer that the first m got.
+func (d *door) store(ctx context.Context, m *wechat.PushMessage) ([]byte, error) {
 	// A caller that hangs up does not undo what it told.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), callbackWait)
 	defer cancel()
-	p := store.Push{Key: pushKey(m), AppID: c.appID, OpenID: m.FromUserName, Answer: []byte("success")}
-	if ofCustomer(m) {
-		talk := talkOf(m)
-		p.Talk, p.Tell = &talk, tellPush(m, c.replies)
-	}
-	answer, first, err := c.db.RecordPush(ctx, p)
+	answer, first, err := d.db.RecordPush(ctx, d.record(m))
 	if err != nil {
 		return nil, fmt.Errorf("push %s: %w", pushID(m), err)
 	}
@@ -84,6 +89,42 @@ func (c *callbacks) recordPush(ctx context.Context, m *wechat.PushMessage) ([]by
 	if !first {
 		result = "repeat"
 	}
-	c.counts.WithLabelValues("push", result).Inc()
+	d.counts.WithLabelValues(d.name, result).Inc()
 	return answer, nil
+}
+
+// A desk knows what pushes are to do. It is fixed once made.
+type desk struct {
+	appID   string
+	mpAppID string // of the official account
+	mpAsks  bool   // whether WeChat can be asked about followers
+	rules   ruleSet
+}
+
+// miniPush is what a push of the mini-program does: a customer's word or deed becomes a line of the conversation and is
+// told to the staff, and the first rule that fits answers, by customer-service message.
+func (d *desk) miniPush(m *wechat.PushMessage) store.Push {
+	p := store.Push{Key: pushKey(m), AppID: d.appID, OpenID: m.FromUserName, Answer: success}
+	if !ofCustomer(m) {
+		return p
+	}
+	talk := talkOf(m)
+	p.Talk = &talk
+	rule, answered := d.rules.fitting(miniAccount, m)
+	if answered {
+		p.Reply = rule.line(talk)
+	}
+	if rule.Transfer {
+		p.Answer = rule.passive(m)
+	}
+	p.Tell = func(c store.Conversation, u store.User) []store.Telling {
+		told := []store.Telling{tellStaff(m, talk, c, u)}
+		if answered && !rule.Transfer {
+			told = append(told, store.Telling{
+				Kind: store.TellCustomSend, To: m.FromUserName, ID: "reply:" + talk.ID, Action: rule.kind(), Payload: payload(rule.custom()),
+			})
+		}
+		return told
+	}
+	return p
 }

@@ -76,7 +76,7 @@ func TestPush_everyModeAndFormat(t *testing.T) {
 					t.Errorf("alice reads %v", got)
 				}
 				_, talks, err := s.db.Talks(t.Context(), m.Conversation, 10)
-				if err != nil || len(talks) != 1 || talks[0].Content != said {
+				if err != nil || len(talks) != 2 || talks[0].Content != said || talks[1].From != "rule" || talks[1].Content != "四十八小时内发货" {
 					t.Errorf("kept %+v, %v", talks, err)
 				}
 			})

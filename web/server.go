@@ -36,6 +36,10 @@ type Options struct {
 	Pay    wechat.Pay
 	Push   *wechat.Receiver // mini-program message push
 
+	MP       *wechat.Receiver // the official account's push
+	MPAppID  string           // required with MP
+	MPClient *wechat.Client   // of the official account; nil: nobody is asked who follows, and nobody there is answered later
+
 	AppID, MchID   string
 	PublicURL      string // callback and picture URLs begin with it; may be empty
 	AdminUser      string
@@ -71,6 +75,7 @@ type Server struct {
 	catalogue catalogue
 	till      *Till
 	callbacks *callbacks
+	desk      desk
 	metrics   *metrics
 	apiKeys   map[string][sha256.Size]byte
 	admin     *adminLogin
@@ -107,6 +112,13 @@ func New(o Options) (*Server, error) {
 	}
 	var err error
 	if err = jobs.CheckHooks(o.Hooks); err != nil {
+		return nil, err
+	}
+	if o.MP != nil && o.MPAppID == "" {
+		return nil, errors.New("web: MPAppID is required with MP")
+	}
+	s.desk = desk{appID: o.AppID, mpAppID: o.MPAppID, mpAsks: o.MPClient != nil}
+	if s.desk.rules, err = newRuleSet(o.Replies); err != nil {
 		return nil, err
 	}
 	if s.catalogue, err = newCatalogue(o.Products); err != nil {
@@ -159,9 +171,11 @@ func (s *Server) routes() http.Handler {
 	})
 	r.Get("/ws", s.openSocket)
 
-	for _, path := range []string{"/wechat/push", "/message/check"} {
-		r.Get(path, s.callbacks.checkPush)
-		r.Post(path, s.callbacks.receivePush)
+	mini := &door{callbacks: s.callbacks, name: "push", receiver: s.o.Push, record: s.desk.miniPush}
+	mp := &door{callbacks: s.callbacks, name: "mp", receiver: s.o.MP, record: s.desk.mpPush}
+	for path, d := range map[string]*door{"/wechat/push": mini, "/message/check": mini, "/wechat/mp": mp} {
+		r.Get(path, d.check)
+		r.Post(path, d.take)
 	}
 	r.Post("/wechat/pay/notify", s.callbacks.receivePayment)
 	r.Post("/wechat/pay/refund", s.callbacks.receiveRefund)
@@ -268,6 +282,11 @@ func (s *Server) ready(w http.ResponseWriter, r *http.Request) {
 	if err := s.o.Store.Ping(ctx); err != nil {
 		s.log.Error("not ready: the store does not answer", "err", err)
 		plain(w, http.StatusServiceUnavailable, "store\n")
+		return
+	}
+	if err := s.o.Hub.Healthy(); err != nil {
+		s.log.Error("not ready: the broker does not answer", "err", err)
+		plain(w, http.StatusServiceUnavailable, "broker\n")
 		return
 	}
 	plain(w, http.StatusOK, "ready\n")

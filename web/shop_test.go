@@ -103,7 +103,7 @@ func newShop(t *testing.T, options ...shopOption) *shop {
 	s.url = outside.URL
 
 	logger := slog.New(s.log)
-	simOptions := sim.Options{Credentials: s.keys, PushURL: s.url + "/wechat/push", TimeScale: 60}
+	simOptions := sim.Options{Credentials: s.keys, PushURL: s.url + "/wechat/push", MPURL: s.url + "/wechat/mp", TimeScale: 60}
 	o := Options{
 		AppID: s.keys.AppID, MchID: s.keys.MchID, Logger: logger, Version: "test",
 		APIKeys:  map[string]string{"test": "test-api-key"},
@@ -126,9 +126,16 @@ func newShop(t *testing.T, options ...shopOption) *shop {
 	})
 	must(err)
 	t.Cleanup(func() { s.db.Close() })
-	s.hub, err = hub.New(hub.Options{Mail: Mailbox(s.db), Logger: logger})
-	must(err)
 	client, err := wechat.New(wechat.Options{AppID: s.keys.AppID, Secret: s.keys.Secret, APIURL: s.wechat, HTTP: s.client, Logger: logger})
+	must(err)
+	o.MPAppID = s.keys.MPAppID
+	o.MPClient, err = wechat.New(wechat.Options{AppID: s.keys.MPAppID, Secret: s.keys.MPSecret, APIURL: s.wechat, HTTP: s.client, Logger: logger})
+	must(err)
+	if o.Moderator == nil {
+		o.Moderator = &Moderator{}
+	}
+	o.Moderator.Store, o.Moderator.WeChat, o.Moderator.Logger = s.db, client, logger
+	s.hub, err = hub.New(hub.Options{Mail: Mailbox(s.db), Moderate: o.Moderator.Moderate, Logger: logger})
 	must(err)
 	pay, err := wechat.NewPayV3(wechat.PayV3Options{
 		AppID: s.keys.AppID, MchID: s.keys.MchID, APIURL: s.wechat, NotifyURL: s.url + "/wechat/pay/notify",
@@ -142,6 +149,12 @@ func newShop(t *testing.T, options ...shopOption) *shop {
 	}
 	push, err := wechat.NewReceiver(pushOptions)
 	must(err)
+	mpOptions := wechat.PushOptions{AppID: s.keys.MPAppID, Token: s.keys.MPToken}
+	if simOptions.MPMode != "plain" {
+		mpOptions.AESKey = s.keys.MPAESKey
+	}
+	o.MP, err = wechat.NewReceiver(mpOptions)
+	must(err)
 	tokens, err := NewTokens([]Key{{ID: "k", Secret: []byte("0123456789abcdef0123456789abcdef")}}, time.Hour, s.db)
 	must(err)
 	o.Hub, o.Store, o.Tokens, o.WeChat, o.Pay, o.Push = s.hub, s.db, tokens, client, pay, push
@@ -154,7 +167,7 @@ func newShop(t *testing.T, options ...shopOption) *shop {
 	var running sync.WaitGroup
 	running.Go(func() { s.server.Run(ctx) })
 	running.Go(func() {
-		jobs.New(jobs.Options{Hub: s.hub, Store: s.db, WeChat: client, Hooks: o.Hooks, Logger: logger}).Run(ctx)
+		jobs.New(jobs.Options{Hub: s.hub, Store: s.db, WeChat: client, MP: o.MPClient, Hooks: o.Hooks, Logger: logger}).Run(ctx)
 	})
 	t.Cleanup(func() {
 		cancel()

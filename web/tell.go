@@ -109,6 +109,7 @@ type customerEvent struct {
 	User         string `json:"user"`
 	Event        string `json:"event"`
 	SessionFrom  string `json:"sessionFrom"`
+	Key          string `json:"key,omitempty"` // of a menu's button or a QR code
 	At           int64  `json:"at"`
 }
 
@@ -129,43 +130,33 @@ func ofCustomer(m *wechat.PushMessage) bool {
 func talkOf(m *wechat.PushMessage) store.Talk {
 	t := store.Talk{
 		ID: pushID(m), From: "user", MsgID: m.MsgID, Type: m.MsgType, Content: clip(m.Content), PicURL: clip(m.PicURL),
-		MediaID: clip(m.MediaID), Title: clip(m.Title), PagePath: clip(m.PagePath), At: m.CreateTime,
+		MediaID: clip(m.MediaID), Title: clip(m.Title), PagePath: clip(m.PagePath), At: saidAt(m),
 	}
 	if m.MsgType == "event" {
-		t.Content = m.Event
-	}
-	if t.At.IsZero() {
-		t.At = time.Now()
+		t.Content, t.Title = m.Event, clip(eventKey(m))
 	}
 	return t
 }
 
-// tellPush says what a customer said or did to the staff, and answers by the first auto-reply rule that fits.
-func tellPush(m *wechat.PushMessage, rules []Reply) func(store.Conversation, store.User) []store.Telling {
-	t := talkOf(m)
-	return func(c store.Conversation, u store.User) []store.Telling {
-		staff := store.Telling{Kind: store.TellRoom, To: customerRoom, ID: t.ID}
-		if m.MsgType == "event" {
-			staff.Action = "kf.event"
-			staff.Payload = payload(customerEvent{
-				Conversation: c.ID, User: u.ID, Event: m.Event, SessionFrom: clip(m.SessionFrom), At: t.At.UnixMilli(),
-			})
-			return []store.Telling{staff}
-		}
-		staff.Action = "kf.message"
-		staff.Payload = payload(customerMessage{
-			Conversation: c.ID, User: u.ID, MsgID: t.MsgID, Type: t.Type, Content: t.Content, PicURL: t.PicURL,
-			MediaID: t.MediaID, Title: t.Title, PagePath: t.PagePath, At: t.At.UnixMilli(),
-		})
-		told := []store.Telling{staff}
-		if rule, ok := fittingReply(rules, m); ok {
-			told = append(told, store.Telling{
-				Kind: store.TellCustomSend, To: m.FromUserName, ID: "reply:" + t.ID, Action: "text",
-				Payload: payload(wechat.CustomMessage{Text: &wechat.CustomText{Content: rule.Text}}),
-			})
-		}
-		return told
+// saidAt is when a push says that it happened, else now.
+func saidAt(m *wechat.PushMessage) time.Time {
+	if m.CreateTime.IsZero() {
+		return time.Now()
 	}
+	return m.CreateTime
+}
+
+// tellStaff says in room kf what a customer said or did; t is its line.
+func tellStaff(m *wechat.PushMessage, t store.Talk, c store.Conversation, u store.User) store.Telling {
+	if m.MsgType == "event" {
+		return store.Telling{Kind: store.TellRoom, To: customerRoom, ID: t.ID, Action: "kf.event", Payload: payload(customerEvent{
+			Conversation: c.ID, User: u.ID, Event: m.Event, SessionFrom: clip(m.SessionFrom), Key: clip(m.SceneKey()), At: t.At.UnixMilli(),
+		})}
+	}
+	return store.Telling{Kind: store.TellRoom, To: customerRoom, ID: t.ID, Action: "kf.message", Payload: payload(customerMessage{
+		Conversation: c.ID, User: u.ID, MsgID: t.MsgID, Type: t.Type, Content: t.Content, PicURL: t.PicURL,
+		MediaID: t.MediaID, Title: t.Title, PagePath: t.PagePath, At: t.At.UnixMilli(),
+	})}
 }
 
 // pushID names a push to the outside: digested, because the Key of an event holds the sender's openid.
@@ -179,8 +170,9 @@ func pushKey(m *wechat.PushMessage) string {
 
 // clip makes one field of a push fit for the store and for phones: UTF-8 without NUL, at most 4 KiB. WeChat's own
 // limits are lower; a push that exceeds them is still taken, for refusing it would only bring it back.
-func clip(s string) string {
-	const most = 4 << 10
+func clip(s string) string { return clipTo(s, 4<<10) }
+
+func clipTo(s string, most int) string {
 	s = strings.ReplaceAll(strings.ToValidUTF8(s, "\uFFFD"), "\x00", "")
 	if len(s) <= most {
 		return s

@@ -73,7 +73,7 @@ func TestTellPush(t *testing.T) {
 		MsgType: "text", MsgID: "9007199254740993", Content: "什么时候发货?",
 	}
 
-	told := tellPush(&message, rules)(c, u)
+	told := (&desk{rules: rules}).miniPush(&message).Tell(c, u)
 	if len(told) != 2 {
 		t.Fatalf("told %d things, want the message and the reply", len(told))
 	}
@@ -87,34 +87,19 @@ func TestTellPush(t *testing.T) {
 
 	event := message
 	event.MsgType, event.Event, event.SessionFrom, event.MsgID, event.Content = "event", "user_enter_tempsession", "detail", "", ""
-	told = tellPush(&event, append(rules, Reply{Text: "to everything"}))(c, u)
+	told = (&desk{rules: append(rules, Reply{Text: "to everything"})}).miniPush(&event).Tell(c, u)
 	want = `{"conversation":"c1","user":"u1","event":"user_enter_tempsession","sessionFrom":"detail","at":1700000000000}`
 	if len(told) != 1 || told[0].Action != "kf.event" || string(told[0].Payload) != want {
 		t.Errorf("event = %+v, want only %s", told, want)
 	}
 
-	for _, told := range append(tellPush(&message, rules)(c, u), tellPush(&event, rules)(c, u)...) {
+	for _, told := range append((&desk{rules: rules}).miniPush(&message).Tell(c, u), (&desk{rules: rules}).miniPush(&event).Tell(c, u)...) {
 		if told.Kind == store.TellCustomSend {
 			continue // To and for WeChat, which knows it
 		}
 		if text, _ := json.Marshal(told); strings.Contains(string(text), "oSECRET") {
 			t.Errorf("an openid is told: %s", text)
 		}
-	}
-}
-
-func TestFittingReply(t *testing.T) {
-	rules := []Reply{{Keyword: "refund", Text: "a"}, {Keyword: "发货", Text: "b"}, {Keyword: "x"}, {Text: "default"}}
-	for said, want := range map[string]string{"REFUND please, 发货": "a", "发货": "b", "x": "default", "": "default"} {
-		if got, ok := fittingReply(rules, &wechat.PushMessage{MsgType: "text", Content: said}); !ok || got.Text != want {
-			t.Errorf("%q is answered %q, want %q", said, got.Text, want)
-		}
-	}
-	if got, ok := fittingReply(rules[:2], &wechat.PushMessage{MsgType: "image"}); ok {
-		t.Errorf("a picture is answered %q without a rule for everything", got.Text)
-	}
-	if got, ok := fittingReply(rules, &wechat.PushMessage{MsgType: "event", Event: "user_enter_tempsession"}); ok {
-		t.Errorf("an event is answered %q", got.Text)
 	}
 }
 

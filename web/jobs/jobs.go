@@ -34,6 +34,7 @@ type Options struct {
 	Hub    *hub.Hub
 	Store  *store.DB
 	WeChat *wechat.Client // nil: calls of WeChat wait in the outbox
+	MP     *wechat.Client // of the official account; likewise
 	Node   string         // names this process in leases, no other process may bear it; empty: a random name
 	Till   Till           // nil: nobody asks WeChat Pay about orders
 	// OrderLife is how long an order may stay unpaid before it is closed. 0: two hours, as long as a prepay_id.
@@ -50,6 +51,7 @@ type Jobs struct {
 	hub         *hub.Hub
 	db          *store.DB
 	wechat      *wechat.Client
+	mp          *wechat.Client
 	owner       string
 	log         *slog.Logger
 	beforeRelay func()
@@ -68,7 +70,7 @@ type Jobs struct {
 // New prepares a relay; Run starts it.
 func New(o Options) *Jobs {
 	j := &Jobs{
-		hub: o.Hub, db: o.Store, wechat: o.WeChat,
+		hub: o.Hub, db: o.Store, wechat: o.WeChat, mp: o.MP,
 		owner: o.Node, log: o.Logger, beforeRelay: o.BeforeRelay,
 		till: o.Till, orderLife: o.OrderLife, now: o.Now, hooks: make(map[string]*caller),
 		chased: chased{asked: make(map[string]time.Time), again: make(map[string]retry)},

@@ -86,7 +86,7 @@ func (j *Jobs) claim(ctx context.Context) (int, error) {
 			j.ring(ctx, rows)
 		case store.TellRoom:
 			j.offer(j.rooms, kind, chains(rows, until))
-		case store.TellCustomSend:
+		case store.TellCustomSend, store.TellMPSend, store.TellFollower:
 			j.offer(j.sends, kind, chains(rows, until))
 		case store.TellHook:
 			j.callHooks(ctx, rows, until)
@@ -189,16 +189,20 @@ func (j *Jobs) send(ctx context.Context, row store.OutboxRow) error {
 	if time.Since(row.CreatedAt) > sendAge {
 		return errTooOld
 	}
-	if j.wechat == nil {
+	to := j.platform(row.Kind)
+	if to == nil {
 		return errNoWeChat
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), sendWait)
+	defer cancel()
+	if row.Kind == store.TellFollower {
+		return j.askFollower(ctx, row)
 	}
 	var m wechat.CustomMessage
 	if err := json.Unmarshal(row.Payload, &m); err != nil {
 		return errPayload
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), sendWait)
-	defer cancel()
-	return j.wechat.SendCustom(ctx, row.To, m)
+	return to.SendCustom(ctx, row.To, m)
 }
 
 // permanent tells whether trying again would be answered alike.
