@@ -90,7 +90,7 @@ func newRedisBroker(ctx context.Context, o RedisOptions, clock redisClock) (*Red
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	quietOnce.Do(func() { redis.SetLogger(new(logging.VoidLogger)) }) // it writes to standard error; errors reach us anyway
+	quietOnce.Do(quiet)
 	u.Protocol = 2
 	u.DisableIdentity = true
 	u.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
@@ -122,6 +122,9 @@ func newRedisBroker(ctx context.Context, o RedisOptions, clock redisClock) (*Red
 }
 
 var quietOnce sync.Once
+
+// quiet keeps the client from writing to standard error: what goes wrong reaches us as errors.
+func quiet() { redis.SetLogger(new(logging.VoidLogger)) }
 
 // Node implements Cluster.
 func (b *RedisBroker) Node() string { return b.node }

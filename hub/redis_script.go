@@ -72,7 +72,20 @@ if k ~= age then redis.call('HSET', KEYS[2], 'k', ARGV[5]) end
 redis.call('PEXPIRE', KEYS[2], ARGV[6])
 local id = string.format('%.0f', s)
 if size > 0 then
-	redis.call('XADD', KEYS[1], 'MAXLEN', '=', ARGV[4], id .. '-0', 't', string.format('%.0f', now()), 'm', ARGV[2])
+	local function add()
+		return redis.pcall('XADD', KEYS[1], 'MAXLEN', '=', ARGV[4], id .. '-0', 't', string.format('%.0f', now()), 'm', ARGV[2])
+	end
+	local done = add()
+	if done.err and string.find(done.err, 'The ID', 1, true) then -- the stream is ahead of its meta
+		e = ARGV[3]
+		redis.call('HSET', KEYS[2], 'e', e)
+		redis.call('DEL', KEYS[1])
+		done = add()
+	end
+	if done.err then
+		redis.call('HINCRBY', KEYS[2], 's', -1)
+		return done
+	end
 	trim(KEYS[1], age)
 	if age > 0 then redis.call('PEXPIRE', KEYS[1], ARGV[5]) else redis.call('PEXPIRE', KEYS[1], ARGV[6]) end
 else

@@ -28,6 +28,7 @@ func startRedis(t testing.TB) *redisServer {
 	if _, err := exec.LookPath("redis-server"); err != nil {
 		t.Skip("skipped: no redis-server on this machine")
 	}
+	quietOnce.Do(quiet)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -128,6 +129,27 @@ func TestRedisBroker_lostMeta(t *testing.T) {
 		t.Errorf("%+v, %v", at, err)
 	}
 	if p, err := b.Read(ctx, "r", Query{Limit: 9}); err != nil || len(p.Messages) != 1 || p.First != 1 {
+		t.Errorf("%+v, %v", p, err)
+	}
+}
+
+// A stream that is ahead of its meta is of another life.
+func TestRedisBroker_metaBehindItsStream(t *testing.T) {
+	s := startRedis(t)
+	b := s.broker(t)
+	ctx, keep := t.Context(), Keep{Size: 10, Age: time.Hour}
+	var first Position
+	for range 5 {
+		first, _ = b.Publish(ctx, "r", m2(), keep)
+	}
+	if err := s.do("HSET", b.part("r").meta("r"), "s", 3); err != nil {
+		t.Fatal(err)
+	}
+	at, err := b.Publish(ctx, "r", m2(), keep)
+	if err != nil || at.Offset != 4 || at.Epoch == first.Epoch {
+		t.Errorf("%+v, %v", at, err)
+	}
+	if p, err := b.Read(ctx, "r", Query{Limit: 9}); err != nil || p.Epoch != at.Epoch || p.First != 4 || p.Head != 4 || len(p.Messages) != 1 {
 		t.Errorf("%+v, %v", p, err)
 	}
 }
