@@ -13,11 +13,12 @@ import (
 // The house's arrows: which of our packages each of them may import. Tests of a package may reach further where
 // the table says so; a package that is not in the table fails.
 var arrows = map[string][]string{
-	"wxhub/hub":         {"wxhub/hub/socketio"},
-	"wxhub/wechat":      {},
-	"wxhub/wechat/sim":  {},
-	"wxhub/store":       {},
-	"wxhub/web":         {"wxhub/hub", "wxhub/wechat", "wxhub/store", "wxhub/web/docs", "wxhub/web/phone", "wxhub/web/console", "wxhub/web/sdk"},
+	"wxhub/hub":        {"wxhub/hub/socketio"},
+	"wxhub/wechat":     {},
+	"wxhub/wechat/sim": {},
+	"wxhub/store":      {},
+	"wxhub/web": {"wxhub/hub", "wxhub/wechat", "wxhub/store", "wxhub/web/docs", "wxhub/web/phone", "wxhub/web/console", "wxhub/web/sdk",
+		"wxhub/web/jobs"}, // whose settings are its own: who is called when an order is paid,
 	"wxhub/web/jobs":    {"wxhub/hub", "wxhub/wechat", "wxhub/store"},
 	"wxhub/web/docs":    {},
 	"wxhub/web/sdk":     {},

@@ -77,7 +77,6 @@ func TestSettings_sources(t *testing.T) {
 		"list for a value":  {yaml: "addr: [a, b]", want: "one value"},
 		"no YAML":           {yaml: "a: b: c", want: "wxhub.yaml"},
 		"missing file":      {env: "WXHUB_API_KEYS_FILE=" + filepath.Join(dir, "nothing"), want: "no such file"},
-		"Redis":             {env: "WXHUB_REDIS_URL=redis://127.0.0.1", want: "one node"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "wxhub.yaml")
