@@ -4,9 +4,13 @@ import (
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/x509"
+	"crypto/x509/pkix"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"log/slog"
+	"math/big"
+	"time"
 )
 
 // Credentials are everything that both sides need: what a merchant finds in WeChat's consoles, and
@@ -25,8 +29,9 @@ type Credentials struct {
 	PlatformKeyPEM    string `json:"platformKeyPem"`    // WeChat Pay's private key
 	PlatformPublicPEM string `json:"platformPublicPem"` // its public half, which the merchant downloads
 
-	V2Key      string `json:"v2Key"`      // API key of Pay v2, 32 characters
-	V2SignType string `json:"v2SignType"` // MD5 or HMAC-SHA256: what the shop signs with; WeChat follows every request
+	V2Key           string `json:"v2Key"`           // API key of Pay v2, 32 characters
+	V2SignType      string `json:"v2SignType"`      // MD5 or HMAC-SHA256: what the shop signs with; WeChat follows every request
+	MerchantCertPEM string `json:"merchantCertPem"` // the merchant's certificate, of CertSerial; refunds of Pay v2 present it
 
 	// The official account of the same shop. It is an app of its own, with tokens of its own.
 	MPAppID      string `json:"mpAppId"`
@@ -89,8 +94,9 @@ func NewCredentials() (Credentials, error) {
 	return c, c.Complete()
 }
 
-// Complete fills what credentials of an earlier form lack: the v2 key and the official account.
-// What is there already stays. The error is nil today; it is there for keys that need more than chance.
+// Complete fills what credentials of an earlier form lack: the v2 key, the merchant's certificate and
+// the official account. What is there already stays. An error says that no certificate could be made
+// of the merchant's key; a key that is only the public half makes none, without an error.
 func (c *Credentials) Complete() error {
 	for _, part := range []struct {
 		field *string
@@ -108,7 +114,36 @@ func (c *Credentials) Complete() error {
 			*part.field = part.make()
 		}
 	}
+	key, err := privateKey(c.MerchantKeyPEM)
+	if c.MerchantCertPEM != "" || err != nil {
+		return nil
+	}
+	if c.MerchantCertPEM, err = c.certificate(key); err != nil {
+		return fmt.Errorf("sim: merchant certificate: %w", err)
+	}
 	return nil
+}
+
+// certificate is what the platform would issue to the merchant: five years, signed by itself here.
+func (c *Credentials) certificate(key *rsa.PrivateKey) (string, error) {
+	serial, ok := new(big.Int).SetString(c.CertSerial, 16)
+	if !ok || serial.Sign() <= 0 {
+		return "", errors.New("CertSerial is not a positive hexadecimal number")
+	}
+	now := time.Now()
+	form := &x509.Certificate{
+		SerialNumber: serial,
+		Subject:      pkix.Name{CommonName: c.MchID, Organization: []string{"示例小店"}},
+		NotBefore:    now.Add(-time.Hour),
+		NotAfter:     now.AddDate(5, 0, 0),
+		KeyUsage:     x509.KeyUsageDigitalSignature,
+		ExtKeyUsage:  []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+	}
+	der, err := x509.CreateCertificate(rand.Reader, form, form, &key.PublicKey, key)
+	if err != nil {
+		return "", err
+	}
+	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})), nil
 }
 
 func newKey() (private, public string, err error) {

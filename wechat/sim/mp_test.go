@@ -2,6 +2,7 @@ package sim
 
 import (
 	"bytes"
+	"crypto/tls"
 	"encoding/base64"
 	"fmt"
 	"image/png"
@@ -515,7 +516,7 @@ func TestCheckText(t *testing.T) {
 
 func TestCredentials_complete(t *testing.T) {
 	old := credentials()
-	old.V2Key, old.V2SignType, old.MPAppID, old.MPSecret, old.MPOriginalID, old.MPToken, old.MPAESKey = "", "", "", "", "", "", ""
+	old.V2Key, old.V2SignType, old.MPAppID, old.MPSecret, old.MPOriginalID, old.MPToken, old.MPAESKey, old.MerchantCertPEM = "", "", "", "", "", "", "", ""
 	if s, err := New(Options{Credentials: old}); err != nil {
 		t.Errorf("credentials of an earlier form: %v", err)
 	} else {
@@ -524,6 +525,10 @@ func TestCredentials_complete(t *testing.T) {
 	c := old
 	if err := c.Complete(); err != nil {
 		t.Fatal(err)
+	}
+	pair, err := tls.X509KeyPair([]byte(c.MerchantCertPEM), []byte(c.MerchantKeyPEM))
+	if err != nil || !strings.EqualFold(fmt.Sprintf("%X", pair.Leaf.SerialNumber), c.CertSerial) {
+		t.Errorf("certificate: %v", err)
 	}
 	key, err := base64.StdEncoding.DecodeString(c.MPAESKey + "=")
 	if len(c.V2Key) != 32 || c.V2SignType == "" || !strings.HasPrefix(c.MPAppID, "wx") || c.MPAppID == c.AppID || err != nil || len(key) != 32 ||

@@ -110,7 +110,7 @@ func TestState_noSecrets(t *testing.T) {
 	w.send(token, textTo(w.openid("alice"), "在"))
 	state := w.request("GET", "/sim/state", "").Body.String()
 	c := credentials()
-	for _, secret := range []string{c.Secret, c.PushToken, c.PushAESKey, c.APIv3Key, key, token, "PRIVATE"} {
+	for _, secret := range []string{c.Secret, c.PushToken, c.PushAESKey, c.APIv3Key, c.V2Key, c.MPSecret, c.MPToken, c.MPAESKey, key, token, "PRIVATE"} {
 		if strings.Contains(state, secret) {
 			t.Errorf("state shows %q", secret)
 		}

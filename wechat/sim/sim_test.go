@@ -329,7 +329,7 @@ func TestCredentials_hidden(t *testing.T) {
 	c := credentials()
 	var log bytes.Buffer
 	fmt.Fprintf(&log, "%v %+v %#v %s", c, c, c, c.LogValue())
-	for _, secret := range []string{c.Secret, c.PushToken, c.PushAESKey, c.APIv3Key, "PRIVATE KEY"} {
+	for _, secret := range []string{c.Secret, c.PushToken, c.PushAESKey, c.APIv3Key, c.V2Key, c.MPSecret, c.MPToken, c.MPAESKey, "PRIVATE KEY"} {
 		if strings.Contains(log.String(), secret) {
 			t.Errorf("secret is printed: %s", log.String())
 		}
