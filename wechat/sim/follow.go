@@ -145,7 +145,7 @@ func (t Trigger) pushForm(to *account, skew time.Duration) (pushForm, error) {
 
 // act is what a person does, as a push. Only an honest one changes what WeChat knows.
 func (s *Sim) act(to *account, t Trigger, honest bool) (*user, pushed, error) {
-	if slices.Contains([]string{"click", "view", "location", "mptext"}, t.Event) {
+	if honest && slices.Contains([]string{"click", "view", "location", "mptext"}, t.Event) { // a forger follows nobody
 		if err := s.mustFollow(t); err != nil {
 			return nil, pushed{}, err
 		}

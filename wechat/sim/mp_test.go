@@ -212,6 +212,7 @@ func TestOfficialAccount_forged(t *testing.T) {
 			t.Errorf("%s: %v %v", forge, err, q)
 		}
 	}
+	w.control("/sim/trigger", object{"event": "mptext", "user": "alice", "content": "x", "forge": "signature"})
 	if u := object(w.state()["users"].([]any)[0].(map[string]any)); u["follows"] != false {
 		t.Errorf("a forged event changed what WeChat knows: %v", u)
 	}
