@@ -21,6 +21,7 @@ import (
 
 	"wxhub/hub"
 	"wxhub/store"
+	"wxhub/web/console"
 	"wxhub/web/docs"
 	"wxhub/web/jobs"
 	"wxhub/web/phone"
@@ -190,6 +191,9 @@ func (s *Server) routes() http.Handler {
 	r.Handle("/api/asyncapi.json", documents)
 	r.Handle("/docs", documents)
 	r.Handle("/docs/*", documents)
+	desk := console.Handler()
+	r.Handle("/console", desk)
+	r.Handle("/console/*", desk)
 	door := docs.DoorInfo{Version: s.o.Version, AdminUser: s.o.AdminUser}
 	if d := s.o.Demo; d != nil {
 		page := phone.Handler(phone.Config{SimURL: d.SimURL})
