@@ -303,7 +303,7 @@ func TestConsole_users(t *testing.T) {
 	b.logIn(f)
 	b.do(click("nav-users"), see(id("user-id")), write("user-id", "u-3f9c1d77"), press(kb.Enter), see(id("user-disconnect")))
 	b.do(click("user-disconnect"), see(id("user-done")))
-	b.until(id("user-done"), "Sockets closed: 2")
+	b.until(id("user-done"), "sockets on this node: 2")
 	b.do(click("user-block"), see(id("block-confirm")))
 	b.keep("block-en")
 	b.do(click("block-confirm"))

@@ -47,6 +47,7 @@ func newFake(t *testing.T) *fake {
 		talk: []map[string]any{
 			{"id": "m1", "from": "user", "type": "text", "content": "你好，请问什么时候发货？", "at": at(42 * time.Minute)},
 			{"id": "m2", "from": "staff", "type": "text", "content": "您好，今天下午四点前的订单当天发出。", "at": at(40 * time.Minute)},
+			{"id": "rule:1", "from": "rule", "type": "text", "content": "客服时间 9:00–22:00，我们马上回复您。", "at": at(39 * time.Minute)},
 			{"id": "m3", "from": "user", "type": "image", "picUrl": "https://pictures.example/1.jpg", "at": at(4 * time.Minute)},
 			{"id": "m4", "from": "user", "type": "text", "content": "收到的杯子有一道裂痕，可以换一只吗？", "at": at(3 * time.Minute)},
 		},
@@ -96,7 +97,7 @@ func newFake(t *testing.T) *fake {
 		room := func(name string, users, sockets, offset int) map[string]any {
 			return map[string]any{"room": name, "users": users, "sockets": sockets, "epoch": "e7f31a", "offset": offset}
 		}
-		good(w, []any{room("notice", 1180, 1240, len(f.notice)), room("room:tea-lovers", 24, 31, 812), room("room:live.7", 310, 322, 5120), room("kf", 2, 3, 77), room("user:u-3f9c1d77", 1, 2, 6)})
+		good(w, []any{room("notice", 1180, 1240, len(f.notice)), room("room:tea-lovers", 24, 31, 812), room("room:live.7", 310, 322, 5120), room("kf", 2, 3, 77)})
 	})
 	admin("GET /api/admin/rooms/{room}", func(w http.ResponseWriter, r *http.Request) {
 		v := map[string]any{"room": r.PathValue("room"), "count": 1180, "users": nil, "epoch": "e7f31a", "offset": 0, "messages": []any{}}
@@ -145,12 +146,12 @@ func newFake(t *testing.T) *fake {
 		good(w, []any{
 			map[string]any{"id": "c1", "user": "u-3f9c1d77", "nickname": "小林", "lastAt": last["at"], "lastText": last["content"], "unread": f.unread, "replyUntil": at(0) + 47*3600_000},
 			map[string]any{"id": "c2", "user": "u-a7720b14", "nickname": "阿May", "lastAt": at(5 * time.Hour), "lastText": "谢谢！", "unread": 0, "replyUntil": at(0) + 43*3600_000},
-			map[string]any{"id": "c3", "user": "u-5be04412", "nickname": "", "lastAt": at(60 * time.Hour), "lastText": "", "unread": 0, "replyUntil": at(12 * time.Hour)},
+			map[string]any{"id": "c3", "user": "u-5be04412", "nickname": "", "lastAt": at(60 * time.Hour), "lastText": "", "unread": 0},
 		})
 	})
 	admin("GET /api/admin/conversations/{id}", func(w http.ResponseWriter, r *http.Request) {
 		if r.PathValue("id") == "c3" {
-			good(w, map[string]any{"id": "c3", "user": "u-5be04412", "nickname": "", "replyUntil": at(12 * time.Hour), "messages": []any{map[string]any{"id": "x", "from": "user", "type": "voice", "at": at(60 * time.Hour)}}})
+			good(w, map[string]any{"id": "c3", "user": "u-5be04412", "nickname": "", "messages": []any{map[string]any{"id": "x", "from": "user", "type": "voice", "at": at(60 * time.Hour)}}})
 			return
 		}
 		f.unread = 0

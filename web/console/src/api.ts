@@ -116,12 +116,13 @@ export interface Conversation {
   lastAt: number
   lastText: string
   unread: number
-  /** until when the platform takes replies: 48 hours after the customer's last word */
-  replyUntil: number
+  /** until when WeChat takes replies: 48 hours after the customer's last word; absent: no more */
+  replyUntil?: number
 }
 
 export interface TalkItem {
   id: string
+  /** user, staff, or rule: an answer that a rule gave */
   from: string
   type: string
   content?: string
@@ -135,7 +136,7 @@ export interface Talk {
   id: string
   user: string
   nickname: string
-  replyUntil: number
+  replyUntil?: number
   messages: TalkItem[]
 }
 

@@ -90,7 +90,8 @@ function TalkView({ id, heard, onSeen }: { id: string; heard: number; onSeen: ()
     const timer = setInterval(() => setNow(Date.now()), 30_000)
     return () => clearInterval(timer)
   }, [])
-  const left = data ? data.replyUntil - now : 0
+  const until = data?.replyUntil ?? 0
+  const left = until - now
   const send = async (e?: FormEvent) => {
     e?.preventDefault()
     const words = text.trim()
@@ -116,8 +117,9 @@ function TalkView({ id, heard, onSeen }: { id: string; heard: number; onSeen: ()
             {data.messages.map((m, i) => <Line key={m.id} of={m} before={data.messages[i - 1]} />)}
             <li ref={end} aria-hidden="true" />
           </ol>
-          <p className={left > 0 ? 'window' : 'window over'} data-testid="reply-window" title={fullTime(data.replyUntil, lang)}>
-            {left > 0 ? t('inbox.until', { at: moment(data.replyUntil), span: span(left, lang) }) : t('inbox.over')}
+          <p className={left > 0 ? 'window' : 'window over'} data-testid="reply-window" title={until ? fullTime(until, lang) : undefined}>
+            {left > 0 ? t('inbox.until', { at: moment(until), span: span(left, lang) }) : t('inbox.over')}
+            {left > 0 && <span className="keys">{t('inbox.keys')}</span>}
           </p>
           <Failure of={doing.failure} />
           <form onSubmit={send}>
@@ -136,7 +138,7 @@ function ReplyInput({ value, onChange, onSend, disabled }: { value: string; onCh
   useEffect(() => {
     const area = box.current!.querySelector('textarea')!
     area.setAttribute('data-testid', 'reply-input')
-    area.setAttribute('maxlength', '2000')
+    area.setAttribute('maxlength', '600')
     area.setAttribute('aria-label', t('inbox.reply'))
   })
   return (
@@ -160,13 +162,15 @@ function Line({ of, before }: { of: TalkItem; before?: TalkItem }) {
   const { t, lang } = useWords()
   const picture = webAddress(of.picUrl)
   const staff = of.from !== 'user'
+  const link = of.type === 'link' ? webAddress(of.content) : undefined
   return (
     <>
       {(!before || of.at - before.at > 5 * 60_000) && <li className="pause"><time title={fullTime(of.at, lang)}>{moment(of.at)}</time></li>}
+      {of.from === 'rule' && <li className="byrule">{t('inbox.rule')}</li>}
       <li className={staff ? 'said staff' : 'said'} data-testid="talk-item" data-from={of.from}>
         <p>
           {of.title && <b className="whole">{of.title}</b>}
-          {of.content}
+          {link ? <a href={link} target="_blank" rel="noreferrer">{of.content}</a> : of.content}
           {of.pagePath && <code className="under">{of.pagePath}</code>}
           {picture && <a href={picture} target="_blank" rel="noreferrer">{t('inbox.picture')}</a>}
           {!of.title && !of.content && !picture && <i>{t('inbox.kind', { kind: of.type })}</i>}

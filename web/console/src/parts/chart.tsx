@@ -32,7 +32,7 @@ export function Chart({ title, at, lines, dark }: { title: string; at: number[];
         padding: [8, 8, 0, 0],
         legend: { show: false },
         cursor: { y: false, points: { size: 7 }, drag: { x: false, y: false } },
-        scales: { x: { time: true, range: (_, min, max) => [Math.min(min, max - 60_000), max] }, y: { range: (_, __, max) => [0, Math.max(4, max * 1.15)] } },
+        scales: { x: { time: true, range: (_, min, max) => [Math.min(min, max - 30_000), max] }, y: { range: (_, __, max) => [0, Math.max(4, max * 1.15)] } },
         axes: [
           { ...axis, size: 30, values: (_, ticks) => ticks.map((t) => new Date(t).toTimeString().slice(0, 8)), space: 90 },
           { ...axis, size: 46, values: (_, ticks) => ticks.map((t) => figure(t, lang)), incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1e3, 2e3, 5e3, 1e4, 2e4, 5e4, 1e5, 2e5, 5e5, 1e6, 1e7] },

@@ -28,7 +28,7 @@ export function Grid<T>({ columns, rows, keyOf, label, onOpen, testid }: {
           <tr key={keyOf(row)} data-testid={testid?.(row)} onClick={onOpen && ((e) => (e.target as Element).closest('a, button') || onOpen(row))}>
             {columns.map((c) => (
               <td key={c.name} data-name={c.name} className={[c.right && 'right', c.main && 'main'].filter(Boolean).join(' ') || undefined}>
-                {c.main && onOpen ? <button type="button" className="open" onClick={() => onOpen(row)}>{c.cell(row)}</button> : c.cell(row)}
+                {c.main && onOpen ? <button type="button" className="open" onClick={() => onOpen(row)}>{c.cell(row)}</button> : <div>{c.cell(row)}</div>}
               </td>
             ))}
           </tr>
