@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -19,7 +20,7 @@ type cluster struct {
 
 const clusterKey = "cluster-api-key-0123456789"
 
-func startCluster(t *testing.T) *cluster {
+func startCluster(t *testing.T, more ...string) *cluster {
 	t.Helper()
 	redis, postgres := startRedis(t), startPostgres(t)
 	simAddr, first := spareAddress(t), spareAddress(t)
@@ -39,6 +40,7 @@ func startCluster(t *testing.T) *cluster {
 			c.env = append(c.env, name+"="+strings.Trim(value, "'"))
 		}
 	}
+	c.env = append(c.env, more...)
 	c.addNode(first, "http://"+simAddr)
 	c.addNode(spareAddress(t), "http://"+simAddr)
 	return c
@@ -159,6 +161,101 @@ func TestCluster_nodeLoss(t *testing.T) {
 		one.ask("GET", "/api/admin/nodes", "key:"+clusterKey, nil).into(t, &nodes)
 		return len(nodes) >= 2
 	})
+	c.noSecrets()
+}
+
+// The same shop with Pay v2: order, notify, refund, and a notify that never comes.
+func TestCluster_payV2(t *testing.T) {
+	c := startCluster(t, "WXHUB_PAY_VERSION=v2", "WXHUB_PAY_V2_SIGN_TYPE=HMAC-SHA256")
+	one, two := c.nodes[0], c.nodes[1]
+	ann := one.newPhone("ann").connect("room=notice")
+	paid, sheet := ann.order("tea")
+	if sheet["signType"] != "HMAC-SHA256" {
+		t.Errorf("the pay sheet is signed with %v", sheet["signType"])
+	}
+	ann.pay(sheet)
+	two.wait("the payment", func() bool { return ann.on(two).orderState(paid) == "paid" })
+
+	if a := two.ask("POST", "/api/admin/orders/"+paid+"/refund", "key:"+clusterKey, map[string]any{"amount": 800, "reason": "test"}); a.Status != 200 {
+		t.Fatalf("refund: %+v", a)
+	}
+	heard := map[string]int{}
+	for heard["purchase"]+heard["order.paid"]+heard["order.refunded"] < 3 {
+		heard[ann.read().Data.Action]++
+	}
+	if heard["order.refunded"] != 1 || total(heard) != 3 {
+		t.Errorf("ann heard %v", heard)
+	}
+
+	// WeChat stays silent about this one: looking at the order asks.
+	silent, sheet := ann.order("mug")
+	one.simulate("/sim/fault", map[string]any{"muteNotify": true, "outTradeNo": silent}, &struct{}{})
+	ann.pay(sheet)
+	one.wait("the payment that nobody told of", func() bool { return ann.orderState(silent) == "paid" })
+	one.relayed()
+	one.broadcast("notice", "mark")
+	heard = map[string]int{}
+	for heard["mark"] == 0 || heard["order.paid"] == 0 {
+		heard[ann.read().Data.Action]++
+	}
+	if heard["purchase"] != 1 || total(heard) != 3 {
+		t.Errorf("ann heard %v", heard)
+	}
+	c.noSecrets()
+}
+
+// No secret of the settings is in what the nodes log or answer.
+func (c *cluster) noSecrets() {
+	c.t.Helper()
+	secrets := map[string]string{}
+	for _, line := range c.env {
+		name, value, _ := strings.Cut(line, "=")
+		for _, row := range settingsTable {
+			if name != "WXHUB_"+row.name || !row.secret || strings.HasSuffix(name, "_URL") {
+				continue
+			}
+			for part := range strings.SplitSeq(value, `\n`) { // of a PEM text each line counts
+				if _, key, ok := strings.Cut(part, ":"); ok {
+					part = key
+				}
+				if len(part) > 12 && !strings.Contains(part, "-----") {
+					secrets[part] = name
+				}
+			}
+		}
+	}
+	if len(secrets) < 10 {
+		c.t.Fatalf("only %d secrets to look for", len(secrets))
+	}
+	for i, p := range c.nodes {
+		texts := map[string]string{"log": p.output()}
+		if p.running() {
+			for _, path := range []string{"/metrics", "/api/openapi.json", "/api/admin/stats", "/api/admin/orders", "/api/admin/nodes", "/api/admin/rooms", "/api/admin/conversations"} {
+				r, err := http.NewRequestWithContext(c.t.Context(), http.MethodGet, p.hub+path, nil)
+				if err != nil {
+					c.t.Fatal(err)
+				}
+				r.Header.Set("X-API-Key", clusterKey)
+				resp, err := http.DefaultClient.Do(r)
+				if err != nil {
+					c.t.Fatal(err)
+				}
+				text, err := io.ReadAll(resp.Body)
+				resp.Body.Close()
+				if err != nil || resp.StatusCode != 200 {
+					c.t.Errorf("%s: %d %v", path, resp.StatusCode, err)
+				}
+				texts[path] = string(text)
+			}
+		}
+		for where, text := range texts {
+			for secret, name := range secrets {
+				if strings.Contains(text, secret) {
+					c.t.Errorf("node %d, %s: the value of %s", i+1, where, name)
+				}
+			}
+		}
+	}
 }
 
 func total(counts map[string]int) (n int) {

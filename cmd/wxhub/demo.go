@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"wxhub/hub"
@@ -118,7 +119,7 @@ func (c demoCommand) settings(dir string, state demoState, hubURL, simURL string
 		s.set(name, value, "demo")
 	}
 	for name, value := range map[string]string{
-		"DATA": dir, "DRAIN": "1s", "JWT_KEYS": "demo:" + state.JWTKey, "API_KEYS": "demo:" + state.APIKey,
+		"ADDR": strings.TrimPrefix(hubURL, "http://"), "DATA": dir, "DRAIN": "1s", "JWT_KEYS": "demo:" + state.JWTKey, "API_KEYS": "demo:" + state.APIKey,
 		"ADMIN_USER": "admin", "ADMIN_PASSWORD": state.AdminPassword, "ALLOWED_ORIGINS": "*",
 		"WECHAT_API_URL": simURL, "WECHAT_PAY_URL": simURL, "PAY_NOTIFY_URL": hubURL + "/wechat/pay/notify",
 	} {
@@ -201,6 +202,7 @@ func (c demoCommand) greet(s streams, hubURL, simURL, dir string, state demoStat
 
   入口 door        %[1]s/
   手机 phones      %[1]s/phone/
+  后台 console     %[1]s/console/
   文档 documents   %[1]s/docs/
   微信模拟器 WeChat %[2]s/
   管理员 admin     admin / %[3]s

@@ -74,7 +74,7 @@ func credentialSettings(c sim.Credentials) map[string]string {
 		"WECHAT_PUSH_TOKEN": c.PushToken, "WECHAT_PUSH_AES_KEY": c.PushAESKey,
 		"PAY_MCHID": c.MchID, "PAY_V3_KEY": c.APIv3Key, "PAY_CERT_SERIAL": c.CertSerial,
 		"PAY_PRIVATE_KEY": c.MerchantKeyPEM, "PAY_PUBLIC_KEY_ID": c.PublicKeyID, "PAY_PUBLIC_KEY": c.PlatformPublicPEM,
-		"PAY_V2_KEY": c.V2Key, "PAY_V2_SIGN_TYPE": c.V2SignType,
+		"PAY_CERT": c.MerchantCertPEM, "PAY_V2_KEY": c.V2Key, "PAY_V2_SIGN_TYPE": c.V2SignType,
 		"WECHAT_MP_APPID": c.MPAppID, "WECHAT_MP_SECRET": c.MPSecret, "WECHAT_MP_TOKEN": c.MPToken, "WECHAT_MP_AES_KEY": c.MPAESKey,
 	}
 }
