@@ -18,7 +18,10 @@ import (
 	"go.uber.org/goleak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	// The Redis client looks once a second whether it may end a goroutine that waited for a server.
+	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/redis/go-redis/v9/internal/pool.(*ConnPool).tryDial"))
+}
 
 // newTestHub builds a hub that is shut down, and found consistent, at the end of the test.
 func newTestHub(t testing.TB, o Options) *Hub {

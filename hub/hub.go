@@ -3,7 +3,7 @@
 // Delivery: in Offset order, at least once on the wire, once per Message.ID to the page. A part of a
 // stream that is lost is always announced, never skipped.
 // Concurrency: one reader goroutine per socket, a flusher only while frames wait for the kernel. Lock
-// order: shards, Room.mu, chunk.mu, Conn.mu, wheel.mu; nothing blocks under any of them.
+// order: shards, Room.mu, chunk.mu, Conn.mu, wheel.mu, roll.mu; nothing blocks under any of them.
 // Lifecycle: Shutdown returns when every goroutine that the Hub started has ended.
 // Dependencies: gorilla/websocket and go-redis; never wechat, store or web.
 package hub
@@ -32,7 +32,7 @@ type Session struct {
 
 // Options say how a Hub works. The zero value of a field means its default.
 type Options struct {
-	Broker       Broker // nil: a MemoryBroker
+	Broker       Broker // nil: a MemoryBroker. One that is a Cluster makes this hub a node of it
 	Mail         Mail   // nil: no durable mail; "user:ID" is then an ordinary room of the Broker
 	Rules        []Rule // nil: DefaultRules
 	Limits       Limits

@@ -8,12 +8,14 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/alicebob/miniredis/v2"
 	"github.com/redis/go-redis/v9"
 )
 
@@ -93,6 +95,17 @@ func (s *redisServer) broker(t testing.TB) *RedisBroker {
 
 func TestBroker_redis(t *testing.T) {
 	testBroker(t, func(t *testing.T) Broker { return startRedis(t).broker(t) })
+}
+
+// Where there is no Redis the scripts run on a likeness of it.
+func TestBroker_miniredis(t *testing.T) {
+	testBroker(t, func(t *testing.T) Broker {
+		b, err := newRedisBroker(t.Context(), RedisOptions{URL: "redis://" + miniredis.RunT(t).Addr(), Logger: testLog(t)}, quickRedis)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b
+	})
 }
 
 func TestRedisBroker_age(t *testing.T) {
@@ -446,4 +459,102 @@ func moveSlot(t testing.TB, servers []*redisServer, b *RedisBroker, room string)
 	for _, s := range []*redisServer{to, from, servers[3-slot/5462-(slot/5462+1)%3]} {
 		must(s, "CLUSTER", "SETSLOT", slot, "NODE", toID)
 	}
+}
+
+func TestRedisBroker_password(t *testing.T) {
+	s := startRedis(t)
+	for _, do := range [][]any{
+		{"ACL", "SETUSER", "hub", "on", ">p@s:s/", "~wxhub:*", "&wxhub:*", "+@all", "-@dangerous"},
+		{"ACL", "SETUSER", "default", "resetpass", "off"},
+	} {
+		if err := s.do(do...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	broker := func(userinfo string) *RedisBroker {
+		b, err := newRedisBroker(t.Context(), RedisOptions{URL: "redis://" + userinfo + "@" + s.addr(), Logger: testLog(t)}, quickRedis)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = b.Close() })
+		return b
+	}
+	h := newTestHub(t, Options{Broker: broker("hub:p%40s%3As%2F")})
+	ada := dial(t, listen(t, h), "user=ada&room=room:tea")
+	publish(t, h, "room:tea", say("n", "1"))
+	if f := ada.push(); f.Meta.Offset != 1 {
+		t.Errorf("heard %s", f.raw)
+	}
+	if p, err := h.Presence(t.Context(), "room:tea"); err != nil || p.Count != 1 {
+		t.Errorf("%+v, %v", p, err)
+	}
+	if _, err := h.Rooms(t.Context()); err != nil {
+		t.Error(err)
+	}
+	wrong := broker("hub:other-secret")
+	eventually(t, "the node knows", func() bool { return wrong.Healthy() != nil })
+	if _, err := wrong.Publish(t.Context(), "r", m2(), Keep{}); err == nil || strings.Contains(fmt.Sprint(err, wrong.Healthy()), "secret") {
+		t.Errorf("%v, %v", err, wrong.Healthy())
+	}
+}
+
+// Sentinels put a replica in the master's place: nodes follow, and nothing that was replicated is missing.
+func TestRedisBroker_failover(t *testing.T) {
+	t.Parallel()
+	master := startRedis(t)
+	replica := startRedis(t)
+	replica.stop()
+	replica.start("--replicaof", "127.0.0.1 "+master.port)
+	sentinel := startRedis(t)
+	sentinel.stop()
+	file := filepath.Join(t.TempDir(), "sentinel.conf")
+	conf := fmt.Sprintf("sentinel monitor shop 127.0.0.1 %s 1\nsentinel down-after-milliseconds shop 1000\nsentinel failover-timeout shop 3000\n", master.port)
+	if err := os.WriteFile(file, []byte(conf), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	sentinel.cmd = exec.Command("redis-server", file, "--sentinel", "--port", sentinel.port, "--bind", "127.0.0.1")
+	sentinel.cmd.Dir = t.TempDir()
+	if err := sentinel.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ask := func(s *redisServer, args ...any) string {
+		c := redis.NewClient(&redis.Options{Addr: s.addr(), Protocol: 2, MaxRetries: -1, DialerRetries: 1})
+		defer c.Close()
+		return fmt.Sprint(c.Do(context.Background(), args...).Val())
+	}
+	eventually(t, "the sentinel knows the replica", func() bool {
+		return strings.Contains(ask(sentinel, "SENTINEL", "REPLICAS", "shop"), replica.port) && strings.Contains(ask(replica, "INFO", "replication"), "master_link_status:up")
+	})
+	o := Options{Rules: openRules, Limits: openLimits}
+	var nodes []node
+	for range 2 {
+		b, err := newRedisBroker(t.Context(), RedisOptions{URL: "redis://" + sentinel.addr() + "?master_name=shop", Logger: testLog(t)}, quickRedis)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = b.Close() })
+		o.Broker = b
+		h := newTestHub(t, o)
+		nodes = append(nodes, node{h, b, listen(t, h)})
+	}
+	ada := dial(t, nodes[1].addr, "user=ada&room=notice")
+	first := publish(t, nodes[0].Hub, "notice", say("n", "1"))
+	eventually(t, "it is replicated", func() bool { return ask(replica, "HGET", nodes[0].broker.part("notice").meta("notice"), "s") == "1" })
+	master.stop()
+	for n := 2; n <= 10; n++ {
+		m := say("n", "1")
+		m.ID = fmt.Sprint("m", n)
+		eventually(t, "published again", func() bool {
+			_, err := nodes[0].Publish(context.Background(), "notice", m)
+			return err == nil
+		})
+	}
+	r, err := ada.listenTo(10)
+	if err == nil {
+		err = r.dense(1)
+	}
+	if err != nil || len(r.epochs) != 1 || r.epochs[0] != first.Epoch {
+		t.Errorf("heard %+v, %v", r, err)
+	}
+	eventually(t, "healthy", func() bool { return nodes[0].Healthy() == nil && nodes[1].Healthy() == nil })
 }
