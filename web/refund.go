@@ -44,8 +44,8 @@ func (s *Server) routeRefunds() {
 			"After an answer that did not arrive, send the same `outRefundNo` again.",
 		errors: []int{http.StatusBadRequest, http.StatusNotFound, http.StatusConflict, http.StatusBadGateway, http.StatusServiceUnavailable},
 	}, func(ctx context.Context, in *struct {
-		orderPath
-		body[refundRequest]
+		OutTradeNo string `path:"outTradeNo" maxLength:"64"`
+		Body       refundRequest
 	}) (refundView, error) {
 		return s.refund(ctx, in.OutTradeNo, in.Body)
 	})

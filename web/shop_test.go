@@ -157,7 +157,16 @@ func newShop(t *testing.T, options ...shopOption) *shop {
 	must(err)
 	tokens, err := NewTokens([]Key{{ID: "k", Secret: []byte("0123456789abcdef0123456789abcdef")}}, time.Hour, s.db)
 	must(err)
-	o.Hub, o.Store, o.Tokens, o.WeChat, o.Pay, o.Push = s.hub, s.db, tokens, client, pay, push
+	o.Hub, o.Store, o.Tokens, o.WeChat, o.Push = s.hub, s.db, tokens, client, push
+	if _, v2 := o.Pay.(*wechat.PayV2); v2 { // as withPayV2 wants it
+		o.Pay, err = wechat.NewPayV2(wechat.PayV2Options{
+			AppID: s.keys.AppID, MchID: s.keys.MchID, APIURL: s.wechat, NotifyURL: s.url + "/wechat/pay/notify",
+			Key: s.keys.V2Key, SignType: simOptions.V2SignType, HTTP: s.client, Logger: logger,
+		})
+		must(err)
+	} else {
+		o.Pay = pay
+	}
 	s.server, err = New(o)
 	must(err)
 	handler := s.server.Handler()

@@ -89,6 +89,35 @@ func TestSettings_sources(t *testing.T) {
 	}
 }
 
+// Hooks stand in the file alone; a bad one stops the start and is named, its secret is not.
+func TestSettings_hooks(t *testing.T) {
+	yaml := filepath.Join(t.TempDir(), "wxhub.yaml")
+	for text, want := range map[string]string{
+		"hooks:\n  - {name: erp, url: 'https://erp.example/in', secret: canary-0123456789, events: [order.eaten]}\n":  "hook erp: events can be order.paid",
+		"hooks:\n  - {name: erp, url: erp.example, secret: canary-0123456789}\n":                                      "hook erp: url must be",
+		"hooks:\n  - {name: erp, url: 'https://erp.example/in', secret: canary-0123456789, allow_private: perhaps}\n": "hooks",
+	} {
+		if err := os.WriteFile(yaml, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		code, out, errOut := runMain(t, []string{goodKeys, "WXHUB_DATA=" + t.TempDir()}, "serve", "--config", yaml)
+		if code != 1 || !strings.Contains(errOut, want) || strings.Contains(out+errOut, "canary") {
+			t.Errorf("%s: %d %s", text, code, errOut)
+		}
+	}
+	good := "hooks:\n  - {name: erp, url: 'https://erp.example/in', secret: canary-0123456789, events: [order.paid], allow_private: true}\n"
+	if err := os.WriteFile(yaml, []byte(good), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s, err := loadSettings(yaml, nil)
+	if err != nil || len(s.Hooks) != 1 || s.Hooks[0].Name != "erp" || !s.Hooks[0].AllowPrivate || !s.Hooks[0].Wants("order.paid") || s.Hooks[0].Wants("order.refunded") {
+		t.Errorf("%v %v", s, err)
+	}
+	if code, out, errOut := runMain(t, []string{goodKeys}, "config", "--config", yaml); code != 0 || strings.Contains(out+errOut, "canary") {
+		t.Errorf("%d %s%s", code, out, errOut)
+	}
+}
+
 func TestConfig_masksSecrets(t *testing.T) {
 	code, out, _ := runMain(t, []string{goodKeys, "WXHUB_PAY_PRIVATE_KEY=canary", "WXHUB_DATABASE_URL=postgres://u:canary@h/d"}, "config")
 	if code != 0 || strings.Contains(out, "canary") || strings.Contains(out, "0123456789abcdef") || !strings.Contains(out, "heartbeat") {
