@@ -73,6 +73,7 @@ func (b browser) do(what string, steps ...chromedp.Action[chromedp.Void]) {
 	ctx, cancel := context.WithTimeout(b.ctx, patience)
 	defer cancel()
 	if err := chromedp.Do(ctx, steps...); err != nil {
+		b.keep("failed")
 		b.t.Fatalf("%s: %v", what, err)
 	}
 }
@@ -144,4 +145,60 @@ func TestPhone_buyAndSee(t *testing.T) {
 	if n := b.count(on("right", "notice-item")); n != 1 {
 		t.Errorf("the right phone lists %d notices", n)
 	}
+}
+
+func write(selector, text string) chromedp.Action[chromedp.Void] {
+	return chromedp.SendKeys(chromedp.CSS(selector), text)
+}
+
+func deskID(id string) string { return `[data-testid="` + id + `"]` }
+
+// Phone and console together: a person buys and asks; the staff refunds and answers, and the person sees both.
+func TestConsole_refundAndReply(t *testing.T) {
+	phones := newBrowser(t, 1280, 900)
+	desk := newBrowser(t, 1280, 900)
+	p := startDemo(t, nil)
+	phones.do("the phones come up", chromedp.Navigate(p.hub+"/phone/"), see(on("left", "buy-mug")),
+		see(on("left", "socket-state")+`[data-state="connected"]`))
+	phones.do("a purchase", click(on("left", "buy-mug")), see(on("left", "pay-confirm")), click(on("left", "pay-confirm")),
+		see(on("left", "pay-done")), click(on("left", "pay-done")), chromedp.WaitNotPresent(chromedp.CSS(on("left", "pay-sheet"))))
+	phones.do("a question", click(on("left", "tab-chat")), see(on("left", "chat-input")), write(on("left", "chat-input"), "几点发货？"),
+		click(on("left", "chat-send")), see(on("left", "chat-item")+`[data-from="shop"]`)) // the rule answers
+
+	desk.do("the login", chromedp.Navigate(p.hub+"/console/"), see(deskID("login-submit")),
+		write(deskID("login-user"), "admin"), write(deskID("login-password"), p.admin), click(deskID("login-submit")), see(deskID("stat-sockets")))
+	desk.keep("console-overview")
+
+	var orders []struct{ OutTradeNo, UserID string }
+	p.ask("GET", "/api/admin/orders", "key:"+p.apiKey, nil).into(t, &orders)
+	if len(orders) != 1 {
+		t.Fatalf("orders: %+v", orders)
+	}
+	no := orders[0].OutTradeNo
+	desk.do("the refund", click(deskID("nav-orders")), see(deskID("refund-"+no)), click(deskID("refund-"+no)), see(deskID("refund-confirm")))
+	desk.keep("console-refund")
+	desk.do("its confirmation", click(deskID("refund-confirm")), see(deskID("refund-done")), click(deskID("refund-close")))
+	p.wait("the refund", func() bool {
+		var o []struct{ State string }
+		p.ask("GET", "/api/admin/orders", "key:"+p.apiKey, nil).into(t, &o)
+		return o[0].State == "refunded"
+	})
+
+	var conversations []struct{ ID string }
+	p.ask("GET", "/api/admin/conversations", "key:"+p.apiKey, nil).into(t, &conversations)
+	if len(conversations) != 1 {
+		t.Fatalf("conversations: %+v", conversations)
+	}
+	desk.do("the answer", click(deskID("nav-inbox")), see(deskID("conversation-"+conversations[0].ID)), click(deskID("conversation-"+conversations[0].ID)),
+		see(deskID("talk-item")), write(deskID("reply-input"), "今天五点前"), click(deskID("reply-send")))
+	phones.do("the answer on the phone", see(on("left", "chat-item")+`[data-from="shop"]:nth-last-child(1)`))
+	p.wait("the answer's text on the phone", func() bool {
+		return strings.Contains(phones.text(`[data-testid="phone-left"]`), "今天五点前")
+	})
+	phones.do("my orders", click(on("left", "tab-me")), see(on("left", "order-item")))
+	p.wait("the refund on the phone", func() bool {
+		return strings.Contains(phones.text(`[data-testid="phone-left"]`), "退款")
+	})
+	desk.keep("console-inbox")
+	phones.keep("phones-refunded")
 }
