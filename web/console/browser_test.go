@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/chromedp/cdproto/emulation"
 	"github.com/chromedp/cdproto/log"
 	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
@@ -312,6 +313,48 @@ func TestConsole_users(t *testing.T) {
 		t.Errorf("asked: %q", f.asked)
 	}
 	b.keep("users-en")
+}
+
+// Who wants it dark gets it dark, TDesign's parts included.
+func TestConsole_inTheDark(t *testing.T) {
+	b, f := browse(t, "zh-CN", 1280, 900), newFake(t)
+	dark := emulation.SetEmulatedMediaParams{Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: "dark"}}}
+	if _, err := chromedp.Call(b.ctx, emulation.SetEmulatedMedia, dark); err != nil {
+		t.Fatal(err)
+	}
+	b.logIn(f)
+	time.Sleep(2500 * time.Millisecond)
+	b.keep("dark-overview")
+	for _, page := range []struct{ nav, wait string }{
+		{"broadcast", id("preview")}, {"orders", id("refund-2026112114030001")}, {"inbox", id("conversation-c1")},
+	} {
+		b.do(click("nav-"+page.nav), see(page.wait))
+		b.keep("dark-" + page.nav)
+	}
+	b.do(click("conversation-c1"), see(id("talk-item")))
+	b.keep("dark-talk")
+	for _, selector := range []string{"body", ".panel", ".t-textarea__inner", ".t-button--variant-base"} {
+		if light := b.number(fmt.Sprintf(`(%s)(document.querySelector(%q))`, brightness, selector)); light > 110 {
+			t.Errorf("%s has brightness %d of 255", selector, light)
+		}
+	}
+}
+
+// brightness is that of what stands behind an element.
+const brightness = `e => { for (; e; e = e.parentElement) { const c = getComputedStyle(e).backgroundColor.match(/[\d.]+/g).map(Number);
+	if (c.length < 4 || c[3] > 0) return Math.round((c[0] + c[1] + c[2]) / 3) } return 255 }`
+
+// The hub forgets the token as well.
+func TestConsole_logout(t *testing.T) {
+	b, f := browse(t, "zh-CN", 1280, 900), newFake(t)
+	b.logIn(f)
+	b.do(click("logout"), see(id("login-user")))
+	for end := time.Now().Add(10 * time.Second); !f.done("logout"); time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("the hub was not told")
+		}
+	}
+	b.do(chromedp.Reload(), see(id("login-user")))
 }
 
 // On a phone nothing is wider than the screen, and the pages stand below.

@@ -163,6 +163,10 @@ func newFake(t *testing.T) *fake {
 		f.heard("staff", text)
 		good(w, map[string]any{"id": "r1"})
 	})
+	admin("POST /api/logout", func(w http.ResponseWriter, _ *http.Request) {
+		f.asked = append(f.asked, "logout")
+		good(w, map[string]any{})
+	})
 	admin("POST /api/admin/users/{id}/{deed}", func(w http.ResponseWriter, r *http.Request) {
 		f.asked = append(f.asked, r.PathValue("deed")+" "+r.PathValue("id"))
 		if r.PathValue("deed") == "disconnect" {

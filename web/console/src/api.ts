@@ -148,8 +148,8 @@ async function call<T>(method: 'GET' | 'POST', path: string, body?: object, sign
   if (body) headers['Content-Type'] = 'application/json'
   let response: Response
   try {
-    response = await fetch(`/api/admin/${path}`, {
-      method, headers, body: body && JSON.stringify(body), signal, cache: 'no-store', credentials: 'omit',
+    response = await fetch(`/api/${path}`, {
+      method, headers, body: body && JSON.stringify(body), signal, cache: 'no-store', credentials: 'omit', keepalive: method === 'POST',
     })
   } catch (error) {
     if (signal?.aborted) throw error
@@ -163,8 +163,8 @@ async function call<T>(method: 'GET' | 'POST', path: string, body?: object, sign
   throw new Refusal(response.status, word, answer.message ?? '', Number(response.headers.get('Retry-After')) || 0)
 }
 
-const get = <T>(path: string, signal?: AbortSignal) => call<T>('GET', path, undefined, signal)
-const post = <T>(path: string, body: object = {}) => call<T>('POST', path, body)
+const get = <T>(path: string, signal?: AbortSignal) => call<T>('GET', `admin/${path}`, undefined, signal)
+const post = <T>(path: string, body: object = {}) => call<T>('POST', `admin/${path}`, body)
 const part = encodeURIComponent
 
 /** The query of what is set. */
@@ -182,6 +182,8 @@ export interface OrderFilter {
 }
 
 export const admin = {
+  /** The token is dead from then on, on every node. */
+  logout: () => call<unknown>('POST', 'logout'),
   login: (username: string, password: string) => post<{ token: string; expiresIn: number }>('login', { username, password }),
   stats: (signal?: AbortSignal) => get<Stats>('stats', signal),
   nodes: (signal?: AbortSignal) => get<Node[]>('nodes', signal),

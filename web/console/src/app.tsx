@@ -3,8 +3,9 @@ import { ChartLineIcon, ChatMessageIcon, LogoutIcon, NotificationIcon, RootListI
 import { ConfigProvider } from 'tdesign-react'
 import english from 'tdesign-react/es/locale/en_US'
 import chinese from 'tdesign-react/es/locale/zh_CN'
+import { admin } from './api'
 import { setLanguage, useWords } from './language'
-import { useLine } from './live'
+import { reconnect, useLine } from './live'
 import { href, pages, usePlace, type Page, type Place } from './place'
 import { logOut, useSession } from './session'
 import { Broadcast } from './pages/broadcast'
@@ -53,7 +54,7 @@ function Shell({ dark }: { dark: boolean }) {
         <div className="tools">
           <Standing />
           <LanguageSwitch />
-          <button type="button" className="icon" data-testid="logout" title={t('logout')} aria-label={t('logout')} onClick={logOut}><LogoutIcon size="18px" /></button>
+          <button type="button" className="icon" data-testid="logout" title={t('logout')} aria-label={t('logout')} onClick={leave}><LogoutIcon size="18px" /></button>
         </div>
       </header>
       <nav className="nav" aria-label={t('pages')}>
@@ -86,11 +87,22 @@ function Content({ place, dark }: { place: Place; dark: boolean }) {
   }
 }
 
-/** How the socket stands: live pages live by it. */
+/** This tab forgets the token at once; the hub kills it. If it cannot be told, the token dies of age. */
+function leave() {
+  admin.logout().catch(() => {})
+  logOut()
+}
+
+/** How the socket stands: live pages live by it. Where the hub sent us away, a click tries once more. */
 function Standing() {
   const { t } = useWords()
   const state = useLine()
-  return <span className="line" data-testid="line" data-state={state} role="status"><i />{t(`line.${state}`)}</span>
+  return (
+    <span className="line" data-testid="line" data-state={state} role="status">
+      <i />
+      {state === 'disconnected' ? <button type="button" className="link" onClick={reconnect}>{t('line.reconnect')}</button> : t(`line.${state}`)}
+    </span>
+  )
 }
 
 export function LanguageSwitch() {

@@ -24,6 +24,9 @@ function follow() {
 onSession(follow)
 follow()
 
+/** After the hub sent us away (replaced, blocked): try once more. */
+export const reconnect = () => hub.connect()
+
 /** How the line stands. */
 export function useLine(): State {
   return useSyncExternalStore(

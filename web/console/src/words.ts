@@ -29,7 +29,7 @@ export const words = {
 
   'line.connected': { zh: '实时', en: 'Live' },
   'line.connecting': { zh: '连接中', en: 'Connecting' },
-  'line.disconnected': { zh: '未连接', en: 'Offline' },
+  'line.reconnect': { zh: '已断开，重连', en: 'Offline: reconnect' },
 
   'login.lead': { zh: '登录后可以看到实时数据、发广播、退款、回复客户。', en: 'Live figures, broadcasts, refunds and your customers’ questions.' },
   'login.ended': { zh: '登录已失效，请重新登录。', en: 'Your session has ended. Please log in again.' },
@@ -213,9 +213,9 @@ export const words = {
   'users.open': { zh: '打开', en: 'Open' },
   'users.none': { zh: '要管理谁？', en: 'Whom?' },
   'users.noneLead': { zh: '输入用户编号，可以断开连接、封禁或解封。', en: 'Enter a user id to disconnect, block or unblock somebody.' },
-  'users.orders': { zh: '他的订单', en: 'Orders' },
-  'users.mail': { zh: '他的信箱', en: 'Mail' },
-  'users.write': { zh: '给他发消息', en: 'Send a letter' },
+  'users.orders': { zh: '订单', en: 'Orders' },
+  'users.mail': { zh: '信箱', en: 'Mail' },
+  'users.write': { zh: '发消息', en: 'Send a letter' },
   'users.disconnect': { zh: '断开连接', en: 'Disconnect' },
   'users.block': { zh: '封禁', en: 'Block' },
   'users.unblock': { zh: '解封', en: 'Unblock' },

@@ -8,6 +8,7 @@ import { fullTime, moment } from '../format'
 import { useWords } from '../language'
 import { go, href } from '../place'
 import { Button } from '../parts/button'
+import { Named } from '../parts/field'
 import { Grid } from '../parts/grid'
 import { Modal } from '../parts/modal'
 import { Empty, Failure, Waiting } from '../parts/state'
@@ -54,12 +55,12 @@ export function Orders({ outTradeNo, userId }: { outTradeNo: string; userId: str
     <>
       <header className="heading"><h1>{t('page.orders')}</h1></header>
       <div className="filters">
-        <Input prefixIcon={<SearchIcon />} clearable placeholder={t('orders.number')} value={number} onChange={setNumber} />
-        <Input clearable placeholder={t('orders.user')} value={user} onChange={setUser} />
-        <Select
+        <Named name={t('orders.number')}><Input prefixIcon={<SearchIcon />} clearable placeholder={t('orders.number')} value={number} onChange={setNumber} /></Named>
+        <Named name={t('orders.user')}><Input clearable placeholder={t('orders.user')} value={user} onChange={setUser} /></Named>
+        <Named name={t('orders.state')}><Select
           value={state} onChange={(v) => setState(v as OrderState | '')}
           options={[{ label: t('orders.anyState'), value: '' }, ...orderStates.map((s) => ({ label: t(`state.${s}`), value: s }))]}
-        />
+        /></Named>
       </div>
       <Failure of={failure} again={again} />
       {loading && !data && <Waiting />}

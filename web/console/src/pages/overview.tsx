@@ -86,7 +86,7 @@ function Nodes() {
         <Grid
           label={t('nodes')} rows={data} keyOf={(n) => n.id}
           columns={[
-            { name: t('nodes.id'), main: true, cell: (n) => <><code>{n.id}</code> {n.self && <Tag size="small" theme="success" variant="light">{t('nodes.self')}</Tag>}</> },
+            { name: t('nodes.id'), main: true, cell: (n) => <><code className="cut" title={n.id}>{n.id}</code> {n.self && <Tag size="small" theme="success" variant="light">{t('nodes.self')}</Tag>}</> },
             { name: t('nodes.addr'), cell: (n) => n.addr || '–' },
             { name: t('nodes.version'), cell: (n) => n.version || '–' },
             { name: t('nodes.up'), cell: (n) => <span title={fullTime(n.startedAt, lang)}>{span(now - n.startedAt, lang)}</span> },

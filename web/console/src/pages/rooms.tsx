@@ -8,6 +8,7 @@ import { useWords } from '../language'
 import { useLine, useRoom } from '../live'
 import { go, href } from '../place'
 import { Button } from '../parts/button'
+import { Named } from '../parts/field'
 import { Grid } from '../parts/grid'
 import { Empty, Failure, Waiting } from '../parts/state'
 
@@ -27,7 +28,7 @@ function List() {
       <header className="heading">
         <h1>{t('page.rooms')}</h1>
         <form className="find" onSubmit={(e) => (e.preventDefault(), wanted.trim() && go(href('rooms', wanted.trim())))}>
-          <Input prefixIcon={<SearchIcon />} clearable placeholder={t('rooms.find')} value={wanted} onChange={setWanted} />
+          <Named name={t('rooms.find')}><Input prefixIcon={<SearchIcon />} clearable placeholder={t('rooms.find')} value={wanted} onChange={setWanted} /></Named>
         </form>
       </header>
       <Failure of={failure} again={again} />

@@ -1,4 +1,4 @@
-import { useCallback, type ReactNode } from 'react'
+import { useCallback, useEffect, useRef, type ReactNode } from 'react'
 
 /**
  * A labelled input. TDesign's inputs take no attributes of their own, so the inner element gets them here:
@@ -28,10 +28,17 @@ export function Field({ label, hint, wrong, testid, keyboard, children, group }:
   )
   const Box = group ? 'div' : 'label'
   return (
-    <Box className={wrong ? 'field wrong' : 'field'} ref={reach} role={group ? 'group' : undefined}>
+    <Box className={wrong ? 'field wrong' : 'field'} ref={reach} role={group ? 'group' : undefined} aria-label={group && typeof label === 'string' ? label : undefined}>
       <span className="name">{label}</span>
       {children}
       {wrong ? <small role="alert">{wrong}</small> : hint && <small>{hint}</small>}
     </Box>
   )
+}
+
+/** An input whose place says what it is for; its name is for those who do not see it. */
+export function Named({ name, children }: { name: string; children: ReactNode }) {
+  const box = useRef<HTMLDivElement>(null)
+  useEffect(() => box.current!.querySelector('input')!.setAttribute('aria-label', name))
+  return <div ref={box}>{children}</div>
 }
