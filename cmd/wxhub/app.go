@@ -123,7 +123,7 @@ func newApp(ctx context.Context, s *Settings, log *slog.Logger, demo *web.Demo) 
 		return nil, err
 	}
 	work := jobs.Options{
-		Hub: a.hub, Store: a.db, WeChat: opts.WeChat, Hooks: opts.Hooks, Node: opts.Node, Logger: log, BeforeRelay: beforeRelay,
+		Hub: a.hub, Store: a.db, WeChat: opts.WeChat, MP: opts.MPClient, Hooks: opts.Hooks, Node: opts.Node, Logger: log, BeforeRelay: beforeRelay,
 	}
 	if opts.Pay != nil {
 		work.Till = a.web.Till()
@@ -168,6 +168,20 @@ func (c *check) platform(opts *web.Options, log *slog.Logger) func(*store.DB, *w
 			c.errs = append(c.errs, fmt.Errorf("WXHUB_WECHAT_PUSH_…: %w", err))
 		}
 	}
+	mp := c.together("WECHAT_MP_APPID", "WECHAT_MP_TOKEN")
+	if !mp && (s.get("WECHAT_MP_AES_KEY") != "" || s.get("WECHAT_MP_SECRET") != "") {
+		c.fail("WECHAT_MP_APPID", "missing, because other settings of its group are set")
+	}
+	if mp {
+		var err error
+		opts.MPAppID = s.get("WECHAT_MP_APPID")
+		opts.MP, err = wechat.NewReceiver(wechat.PushOptions{
+			AppID: opts.MPAppID, Token: s.get("WECHAT_MP_TOKEN"), AESKey: s.get("WECHAT_MP_AES_KEY"),
+		})
+		if err != nil {
+			c.errs = append(c.errs, fmt.Errorf("WXHUB_WECHAT_MP_…: %w", err))
+		}
+	}
 	if pays && notifyURL != "" {
 		var err error
 		if opts.Pay, err = newPay(s, payURL, notifyURL, log); err != nil {
@@ -178,6 +192,12 @@ func (c *check) platform(opts *web.Options, log *slog.Logger) func(*store.DB, *w
 		if login {
 			opts.WeChat, err = wechat.New(wechat.Options{
 				AppID: s.get("WECHAT_APPID"), Secret: s.get("WECHAT_SECRET"), APIURL: apiURL,
+				Tokens: tokenStore{db, uuid.NewString()}, Logger: log,
+			})
+		}
+		if err == nil && mp && s.get("WECHAT_MP_SECRET") != "" {
+			opts.MPClient, err = wechat.New(wechat.Options{
+				AppID: opts.MPAppID, Secret: s.get("WECHAT_MP_SECRET"), APIURL: apiURL,
 				Tokens: tokenStore{db, uuid.NewString()}, Logger: log,
 			})
 		}

@@ -57,12 +57,14 @@ func demoProducts() (list []web.Product) {
 	return list
 }
 
-// demoReplies answer the first thing a visitor types.
+// demoReplies answer the first thing a visitor types. The official account has rules to begin with.
 func demoReplies() []web.Reply {
 	return []web.Reply{
+		{Event: "user_enter_tempsession", Account: "mini", Text: "您好，想问什么？Hello, what would you like to know?"},
+		{Keyword: "人工", Transfer: true},
 		{Keyword: "发货", Text: "现在下单，今天 17 点前发出，明后天就能到。"},
 		{Keyword: "ship", Text: "Order now and it leaves today before 5 pm."},
-		{Text: "收到，客服小微马上来。Got it, we will be right with you."},
+		{Default: true, Account: "mini", Text: "收到，客服小微马上来。Got it, we will be right with you."},
 	}
 }
 
