@@ -63,7 +63,7 @@ type adminLoginRequest struct {
 func (s *Server) routeAdmin() {
 	handle(s, route{
 		method: http.MethodPost, path: "/api/admin/login", tag: "admin", summary: "Log in as the admin", maxBody: loginBytes,
-		errors: []int{http.StatusBadRequest, http.StatusUnauthorized},
+		errors: []int{http.StatusBadRequest, http.StatusUnauthorized, http.StatusServiceUnavailable},
 	}, func(ctx context.Context, in *body[adminLoginRequest]) (tokenView, error) {
 		q := requestOf(ctx)
 		if wait, ok := s.adminTries.take(addressKey(q.address)); !ok {

@@ -231,6 +231,7 @@ func (s *shop) ask(method, path, who string, body any, headers ...string) answer
 	if err != nil {
 		s.t.Fatalf("%s %s: %v", method, path, err)
 	}
+	web.CheckAnswer(s.t, s.server.Handler(), method, path, resp.StatusCode, text)
 	a := answer{Status: resp.StatusCode, Header: resp.Header, Text: string(text)}
 	_ = json.Unmarshal(text, &a)
 	return a

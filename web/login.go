@@ -36,8 +36,11 @@ type tokenView struct {
 	ExpiresIn int64  `json:"expiresIn" doc:"seconds"`
 }
 
+// TokenView is tokenView by an exported name: huma looks into no other embedded struct.
+type TokenView = tokenView
+
 type loginView struct {
-	tokenView
+	TokenView
 	User userView `json:"user"`
 }
 

@@ -32,7 +32,12 @@ func (s *shop) say(token, room, action string, payload any) string {
 			OK    bool
 			Error string
 		}
-		if err := ws.ReadJSON(&reply); err != nil {
+		_, text, err := ws.ReadMessage()
+		if err != nil {
+			s.Fatal(err)
+		}
+		CheckFrame(s, text)
+		if err := json.Unmarshal(text, &reply); err != nil {
 			s.Fatal(err)
 		}
 		if reply.Reply == 7 {

@@ -52,9 +52,12 @@ func viewOrder(o store.Order) orderView {
 	return v
 }
 
+// OrderView is orderView by an exported name: huma looks into no other embedded struct.
+type OrderView = orderView
+
 // adminOrderView is an order as the shop sees it. An openid is in no answer.
 type adminOrderView struct {
-	orderView
+	OrderView
 	UserID        string `json:"userId"`
 	TransactionID string `json:"transactionId,omitempty" doc:"WeChat Pay's number"`
 	Room          string `json:"room,omitempty" doc:"Where the purchase is told"`

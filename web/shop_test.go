@@ -244,6 +244,9 @@ func (s *shop) send(method, address, token string, body any) (int, http.Header, 
 	if err != nil {
 		s.Fatal(err)
 	}
+	if path, own := strings.CutPrefix(address, s.url); own && strings.HasPrefix(path, "/api/") {
+		CheckAnswer(s, s.server.Handler(), method, path, res.StatusCode, text)
+	}
 	return res.StatusCode, res.Header, text
 }
 
@@ -385,6 +388,7 @@ func (s *shop) phone(token string, rooms ...string) *handset {
 			if err != nil {
 				return
 			}
+			CheckFrame(s, text)
 			var h heard
 			if json.Unmarshal(text, &h) == nil && h.Data.Action != "" {
 				p.mu.Lock()

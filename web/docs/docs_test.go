@@ -231,7 +231,8 @@ func frameSchema(frame map[string]any) string {
 	case frame["ping"] != nil:
 		return "serverPing"
 	case frame["meta"] != nil:
-		if name, known := map[any]string{"welcome": "welcome", "purchase": "purchase", "order.paid": "orderPaid", "kf.message": "kfMessage"}[data["action"]]; known {
+		if name, known := map[any]string{"welcome": "welcome", "purchase": "purchase", "order.paid": "orderPaid", "order.closed": "orderClosed",
+			"order.refunded": "orderRefunded", "kf.message": "kfMessage", "kf.event": "kfEvent", "follow": "follow", "unfollow": "unfollow"}[data["action"]]; known {
 			return name
 		}
 		return "push"

@@ -1,10 +1,12 @@
 package docs
 
 import (
+	"encoding/json"
 	"go/ast"
 	"go/parser"
 	"go/token"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -138,6 +140,36 @@ func TestErrors_everyWordHasItsSection(t *testing.T) {
 				t.Errorf("guides/%s/errors.md: nothing says %q any more", lang, anchor)
 			}
 		}
+	}
+}
+
+// The AsyncAPI document names every word by which a frame is refused.
+func TestAsyncAPI_everyRefusal(t *testing.T) {
+	var document struct {
+		Components struct {
+			Schemas struct {
+				Word struct {
+					Examples []string `json:"examples"`
+				} `json:"word"`
+			} `json:"schemas"`
+		} `json:"components"`
+	}
+	if err := json.Unmarshal(asyncAPI, &document); err != nil {
+		t.Fatal(err)
+	}
+	found := map[string]bool{}
+	for _, f := range sources(t, "hub") {
+		ast.Inspect(f, func(n ast.Node) bool {
+			if c, ok := n.(*ast.CompositeLit); ok && typeName(c.Type) == "refusal" && len(c.Elts) > 0 {
+				if word := literal(c.Elts[0]); word != "" {
+					found[word] = true
+				}
+			}
+			return true
+		})
+	}
+	if want := slices.Sorted(maps.Keys(found)); len(want) < 10 || !slices.Equal(document.Components.Schemas.Word.Examples, want) {
+		t.Errorf("the examples of a word are %q, the sources have %q", document.Components.Schemas.Word.Examples, want)
 	}
 }
 
