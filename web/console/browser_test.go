@@ -359,9 +359,15 @@ func TestConsole_logout(t *testing.T) {
 
 // On a phone nothing is wider than the screen, and the pages stand below.
 func TestConsole_onAPhone(t *testing.T) {
-	b, f := browse(t, "zh-CN", 390, 844), newFake(t)
+	for _, lang := range []string{"zh-CN", "en-US"} {
+		t.Run(lang, func(t *testing.T) { onAPhone(t, lang) })
+	}
+}
+
+func onAPhone(t *testing.T, lang string) {
+	b, f := browse(t, lang, 390, 844), newFake(t)
 	b.do(chromedp.Navigate(f.URL+"/console/"), see(id("login-user")))
-	b.keep("phone-login")
+	b.keep(lang + "-phone-login")
 	b.logIn(f)
 	time.Sleep(2500 * time.Millisecond)
 	for _, page := range []struct{ nav, wait string }{
@@ -372,14 +378,14 @@ func TestConsole_onAPhone(t *testing.T) {
 		if wide := b.number(`document.documentElement.scrollWidth`); wide > 390 {
 			t.Errorf("%s is %d wide", page.nav, wide)
 		}
-		b.keep("phone-" + page.nav)
+		b.keep(lang + "-phone-" + page.nav)
 	}
 	b.do(click("nav-inbox"), click("conversation-c1"), see(id("talk-item")))
-	b.keep("phone-talk")
+	b.keep(lang + "-phone-talk")
 	b.do(click("nav-rooms"), click("room-notice"), see(id("room-message")))
-	b.keep("phone-room")
+	b.keep(lang + "-phone-room")
 	b.do(click("nav-orders"), click("refund-2026112114030001"), see(id("refund-confirm")))
-	b.keep("phone-refund")
+	b.keep(lang + "-phone-refund")
 	b.do(press(kb.Escape), gone(id("refund-dialog")), chromedp.Click(chromedp.CSS(id("order-2026112111020003")+" .open")), see(id("order-details")))
-	b.keep("phone-order")
+	b.keep(lang + "-phone-order")
 }
