@@ -40,13 +40,7 @@ test-sdk:
 	else cd web/sdk && { [ -d node_modules ] || npm ci --no-audit --no-fund; } && npm test; fi
 
 fuzz:
-	@$(GO) list -f '{{.Dir}}' ./... | while read -r dir; do \
-	  grep -ho '^func Fuzz[A-Za-z0-9_]*' "$$dir"/*_test.go 2>/dev/null | cut -c6- | while read -r name; do \
-	    echo "fuzz $$name ($(FUZZTIME))"; \
-	    (cd "$$dir" && $(GO) test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 1x . </dev/null >.fuzz.log 2>&1) || { cat "$$dir/.fuzz.log"; rm -f "$$dir/.fuzz.log"; exit 1; }; \
-	    rm -f "$$dir/.fuzz.log"; \
-	  done || exit 1; \
-	done
+	@GO=$(GO) FUZZTIME=$(FUZZTIME) .ci/fuzz
 
 lint:
 	@out=$$(gofmt -l cmd hub wechat store web loadtest); [ -z "$$out" ] || { echo "gofmt: $$out"; exit 1; }
