@@ -182,7 +182,7 @@ func (t *Till) giveBack(ctx context.Context, r store.Refund, o store.Order) (sto
 		_, err = t.settleRefund(ctx, answer)
 		return t.refund(ctx, r), err
 	}
-	refused := errors.Is(err, wechat.ErrRequest)
+	refused := errors.Is(err, wechat.ErrRequest) || errors.Is(err, wechat.ErrConfig)
 	if refused { // its word is not enough: what it may have begun is not ours to forget
 		_, known := t.pay.QueryRefund(asking, r.OutRefundNo)
 		refused = errors.Is(known, wechat.ErrNoRefund)

@@ -1,8 +1,10 @@
 package web
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"slices"
 	"strings"
@@ -46,10 +48,16 @@ func (s *shop) callWith(method, path string, header map[string]string, body any)
 		s.Fatal(err)
 	}
 	defer res.Body.Close()
-	a := answer{Status: res.StatusCode, Header: res.Header}
-	if err := json.NewDecoder(res.Body).Decode(&a); err != nil {
+	a := answer{}
+	answered, err := io.ReadAll(res.Body)
+	if err == nil {
+		err = json.Unmarshal(answered, &a)
+	}
+	if err != nil {
 		s.Fatalf("%s %s: %d: %v", method, path, res.StatusCode, err)
 	}
+	CheckAnswer(s, s.server.Handler(), method, path, res.StatusCode, answered)
+	a.Status, a.Header = res.StatusCode, res.Header
 	return a
 }
 
@@ -241,6 +249,24 @@ func TestChase_weChatAway(t *testing.T) {
 	node.at(52 * time.Second)
 	if state := s.stored(no).State; state != store.OrderPaid {
 		t.Errorf("after WeChat is back: %s", state)
+	}
+}
+
+// The lease goes back at the end, so that another node begins at once.
+func TestChase_stop(t *testing.T) {
+	s := newShop(t)
+	first := s.chaser("one")
+	first.at(0)
+	if free, err := s.db.Lease(t.Context(), "chase", "two", time.Minute); err != nil || free {
+		t.Fatalf("a second node chases too: %v", err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := first.Run(ctx); err != nil {
+		t.Error(err)
+	}
+	if free, err := s.db.Lease(t.Context(), "chase", "two", time.Minute); err != nil || !free {
+		t.Errorf("the lease was not given back: %v", err)
 	}
 }
 

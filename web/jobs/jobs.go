@@ -3,8 +3,10 @@
 //
 // Relay: a row is claimed with a lease, relayed, and settled, in that order. A process that dies in between
 // loses nothing: the lease runs out and somebody relays the row again, with the same Message.ID, which a room takes
-// once. Only a customer-service message can reach WeChat twice that way, because WeChat knows no such id; and a hook, which is told the id.
-// Order: rows of one kind to one receiver are relayed in the order of their commits.
+// once. Only a hook, which is told the id, and a customer-service message, of which WeChat knows no id, can arrive
+// twice that way.
+// Chase: one node of all asks; when it dies, another one begins within a minute.
+// Order: rows of one kind to one receiver (of a hook: about one order) are relayed in the order of their commits.
 // Lifecycle: Run returns when everything that it started has ended.
 // Dependencies: hub, store, wechat; never web or SQL. HTTP only to hooks.
 package jobs
