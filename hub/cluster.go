@@ -84,36 +84,30 @@ func (h *Hub) joinCluster() {
 	h.start(h.roll.run)
 }
 
-// recheck compares where rooms stand with their streams, and has read what is lacking. It returns the rooms
+// recheck compares where rooms stand with their stream, and has read what is lacking. It returns the rooms
 // that it could not ask for.
-func (h *Hub) recheck(names []string) (unasked []string) {
-	var live, mail []*Room
+func (h *Hub) recheck(stream Stream, names []string) (unasked []string) {
+	var list []*Room
 	for _, name := range names {
-		if r := h.room(name); r == nil {
-			continue
-		} else if h.isMail(r.rule) {
-			mail = append(mail, r)
-		} else {
-			live = append(live, r)
+		if r := h.room(name); r != nil {
+			list = append(list, r)
 		}
 	}
-	for _, list := range [][]*Room{live, mail} {
-		for len(list) > 0 {
-			n := min(len(list), batchRooms)
-			if err := h.recheckBatch(list[:n]); err != nil {
-				h.log.Warn("rooms cannot compare their positions", "rooms", n, "error", err)
-				for _, r := range list {
-					unasked = append(unasked, r.name)
-				}
-				break
+	for len(list) > 0 {
+		n := min(len(list), batchRooms)
+		if err := h.recheckBatch(stream, list[:n]); err != nil {
+			h.log.Warn("rooms cannot compare their positions", "rooms", len(list), "error", err)
+			for _, r := range list {
+				unasked = append(unasked, r.name)
 			}
-			list = list[n:]
+			break
 		}
+		list = list[n:]
 	}
 	return unasked
 }
 
-func (h *Hub) recheckBatch(list []*Room) error {
+func (h *Hub) recheckBatch(stream Stream, list []*Room) error {
 	names := make([]string, len(list))
 	before := make([]Position, len(list))
 	for i, r := range list {
@@ -126,7 +120,7 @@ func (h *Hub) recheckBatch(list []*Room) error {
 	defer cancel()
 	var heads []Position
 	err := protect(func() (err error) {
-		heads, err = list[0].stream().Heads(ctx, names)
+		heads, err = stream.Heads(ctx, names)
 		return err
 	})
 	if err == nil && len(heads) != len(list) {
@@ -152,14 +146,14 @@ func (r *Room) renew(ctx context.Context, at Position) error {
 	return r.hub.cluster.Renew(ctx, r.name, at)
 }
 
-// localNames lists the rooms that have members here; with mail only those whose stream is mail.
+// localNames lists the rooms that have members here: those whose stream is mail, or all others.
 func (h *Hub) localNames(mail bool) []string {
 	var names []string
 	for i := range h.rooms {
 		sh := &h.rooms[i]
 		sh.mu.RLock()
 		for name, r := range sh.rooms {
-			if !mail || h.isMail(r.rule) {
+			if h.isMail(r.rule) == mail {
 				names = append(names, name)
 			}
 		}

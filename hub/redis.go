@@ -62,7 +62,8 @@ type RedisBroker struct {
 	tasks  sync.WaitGroup
 }
 
-// redisClock holds what tests make shorter.
+// redisClock holds what tests make shorter. A subscription that has died is found and replaced within lost and
+// probe together: below the 5 s within which mail has to come another way.
 type redisClock struct {
 	patience time.Duration // the longest that a caller waits for Redis
 	probe    time.Duration // between two round trips over a subscription
@@ -71,7 +72,7 @@ type redisClock struct {
 	death    time.Duration // a node without a sign of life for that long is swept
 }
 
-var defaultRedisClock = redisClock{patience: time.Second, probe: 2 * time.Second, lost: 5 * time.Second, refresh: 3 * time.Second, death: 10 * time.Second}
+var defaultRedisClock = redisClock{patience: time.Second, probe: time.Second, lost: 3500 * time.Millisecond, refresh: 3 * time.Second, death: 10 * time.Second}
 
 // A partition is a share of the rooms whose keys live on one node of a Redis Cluster.
 type partition struct{ prefix string }

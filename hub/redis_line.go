@@ -182,6 +182,7 @@ func (l *line) run() {
 		l.err = err
 		l.mu.Unlock()
 		l.broker.log.Warn("a subscription to redis is replaced", "error", err)
+		l.broker.doubt() // what depends on announcements alone has to be looked for
 		if time.Since(began) > l.broker.clock.lost {
 			pause = lineRetry
 		}
@@ -316,10 +317,11 @@ func (l *line) sendProbe(ctx context.Context) {
 	} else {
 		err = l.broker.client.Publish(ctx, l.probe, nonce).Err()
 	}
-	if err != nil && ctx.Err() == nil {
+	if err != nil && l.broker.ctx.Err() == nil {
 		l.mu.Lock()
 		l.err = fmt.Errorf("hub: redis: probe: %w", err)
 		l.mu.Unlock()
+		l.broker.doubt()
 	}
 }
 
@@ -393,7 +395,8 @@ func (l *line) read(ps *redis.PubSub) error {
 				l.mu.Lock()
 				l.err = nil
 				l.mu.Unlock()
-				l.broker.doubt(l)
+				l.broker.doubt()
+				l.broker.recount()
 			}
 		}
 	}
@@ -409,7 +412,7 @@ func (l *line) hear(got *redis.Message) {
 	room, epoch, m, err := parseAnnouncement(got.Payload)
 	if err != nil {
 		b.log.Warn("an announcement cannot be read", "channel", got.Channel, "bytes", len(got.Payload))
-		b.doubt(l)
+		b.doubt()
 		return
 	}
 	if room == ordersRoom {
@@ -448,11 +451,17 @@ func (l *line) acknowledged(got *redis.Subscription) error {
 
 var errSubscribedAgain = errors.New("hub: redis: the client connected anew by itself")
 
-// doubt puts what came over the line in doubt: its rooms, and the orders.
-func (b *RedisBroker) doubt(*line) {
+// doubt has looked for what may have been announced in vain.
+func (b *RedisBroker) doubt() {
 	b.orders.nudge()
 	if tell := b.tell.Load(); tell != nil {
 		tell.Doubt(nil)
+	}
+}
+
+// recount has recorded anew who is on this node.
+func (b *RedisBroker) recount() {
+	if tell := b.tell.Load(); tell != nil {
 		tell.Recount()
 	}
 }

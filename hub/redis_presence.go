@@ -164,7 +164,7 @@ func (b *RedisBroker) touch() error {
 		}
 	}
 	if unknown {
-		b.tell.Load().Recount()
+		b.recount()
 	}
 	return nil
 }
@@ -216,7 +216,7 @@ func (b *RedisBroker) Record(ctx context.Context, list []Attendance) error {
 		calls = nil
 		for _, cmd := range cmds {
 			if n, err := cmd.Int(); err == nil && n == 1 {
-				b.tell.Load().Recount()
+				b.recount()
 				break
 			}
 		}

@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 )
@@ -12,7 +14,6 @@ const (
 	rollEvery   = 100 * time.Millisecond // changes of presence are recorded together
 	recheckWait = time.Second            // after a check or a record that failed
 	recheckAll  = 30 * time.Second       // however sound everything looks
-	recheckMail = 3 * time.Second        // while other nodes cannot ring
 	orderFor    = time.Minute            // how long a node that is cut off tries to be heard
 	orderFresh  = 5 * time.Second        // an older order does not touch sockets opened after it
 	clockSkew   = time.Second            // between nodes
@@ -25,12 +26,18 @@ type roll struct {
 
 	turn chan struct{} // holds one token: the right to record, so that an older count never follows a newer one
 
-	mu       sync.Mutex                     // guards what follows; nothing is locked under it
-	changed  map[string]map[string]struct{} // persons by room
-	whole    bool                           // everything is to be recorded again
-	due      []settling                     // rooms that ended here with persons announced in them
-	doubtful map[string]struct{}
-	doubtAll bool
+	mu      sync.Mutex                     // guards what follows; nothing is locked under it
+	changed map[string]map[string]struct{} // persons by room
+	whole   bool                           // everything is to be recorded again
+	due     []settling                     // rooms that ended here with persons announced in them
+	live    doubts
+	mail    doubts // apart: it is asked of somebody else, who may be there when the Cluster is not
+}
+
+// doubts are the rooms whose positions are to be checked.
+type doubts struct {
+	all      bool
+	rooms    map[string]struct{}
 	checking bool
 }
 
@@ -41,7 +48,8 @@ type settling struct {
 }
 
 func newRoll(h *Hub, c Cluster) *roll {
-	r := &roll{h: h, c: c, turn: make(chan struct{}, 1), changed: make(map[string]map[string]struct{}), doubtful: make(map[string]struct{})}
+	r := &roll{h: h, c: c, turn: make(chan struct{}, 1), changed: make(map[string]map[string]struct{})}
+	r.live.rooms, r.mail.rooms = make(map[string]struct{}), make(map[string]struct{})
 	r.turn <- struct{}{}
 	return r
 }
@@ -69,11 +77,15 @@ func (r *roll) doubt(rooms []string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if rooms == nil {
-		r.doubtAll = true
+		r.live.all, r.mail.all = true, r.h.mail != nil
 		return
 	}
 	for _, name := range rooms {
-		r.doubtful[name] = struct{}{}
+		d := &r.live
+		if r.h.isMail(r.h.rule(name)) {
+			d = &r.mail
+		}
+		d.rooms[name] = struct{}{}
 	}
 }
 
@@ -88,7 +100,7 @@ func (r *roll) settleLater(room string, users []string) {
 func (r *roll) run() {
 	tick := time.NewTicker(rollEvery)
 	defer tick.Stop()
-	checkedAll, checkedMail := time.Now(), time.Now()
+	checked := time.Now()
 	var pause time.Time
 	for {
 		select {
@@ -97,17 +109,12 @@ func (r *roll) run() {
 		case <-tick.C:
 		}
 		now := time.Now()
-		if now.Sub(checkedAll) >= recheckAll {
-			checkedAll = now
+		if now.Sub(checked) >= recheckAll {
+			checked = now
 			r.doubt(nil)
 		}
-		if now.Sub(checkedMail) >= recheckMail {
-			checkedMail = now
-			if r.h.mail != nil && r.c.Healthy() != nil {
-				r.doubt(r.h.localNames(true))
-			}
-		}
-		r.check()
+		r.check(&r.live, r.h.broker)
+		r.check(&r.mail, r.h.mail)
 		if now.Before(pause) {
 			continue
 		}
@@ -124,30 +131,26 @@ func (r *roll) run() {
 	}
 }
 
-// check compares the positions of the rooms in doubt, one check at a time.
-func (r *roll) check() {
+// check compares the positions of the rooms in doubt with their stream, one check of a kind at a time.
+func (r *roll) check(d *doubts, stream Stream) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.checking || !r.doubtAll && len(r.doubtful) == 0 {
+	if d.checking || !d.all && len(d.rooms) == 0 {
 		return
 	}
-	all, some := r.doubtAll, r.doubtful
-	r.doubtAll, r.doubtful = false, make(map[string]struct{})
-	r.checking = r.h.start(func() {
-		var names []string
+	all, some := d.all, d.rooms
+	d.all, d.rooms = false, make(map[string]struct{})
+	d.checking = r.h.start(func() {
+		names := slices.Collect(maps.Keys(some))
 		if all {
-			names = r.h.localNames(false)
-		} else {
-			for name := range some {
-				names = append(names, name)
-			}
+			names = r.h.localNames(d == &r.mail)
 		}
-		if unasked := r.h.recheck(names); len(unasked) > 0 {
+		if unasked := r.h.recheck(stream, names); len(unasked) > 0 {
 			r.doubt(unasked)
 			r.h.sleep(recheckWait)
 		}
 		r.mu.Lock()
-		r.checking = false
+		d.checking = false
 		r.mu.Unlock()
 	})
 }
@@ -202,7 +205,7 @@ func (r *roll) everything(ctx context.Context) ([]Attendance, error) {
 	}
 	var list []Attendance
 	here := make(map[string]bool)
-	for _, name := range r.h.localNames(false) {
+	for _, name := range append(r.h.localNames(false), r.h.localNames(true)...) {
 		here[name] = true
 		list = append(list, Attendance{Room: name, Sockets: r.h.socketsOf(name, nil), Whole: true, Told: r.h.toldIn(name)})
 	}

@@ -28,8 +28,9 @@ type Room struct {
 	told    Position // up to here every member has been handed everything
 	fresh   bool     // the Epoch changed: what came before its First was never promised
 	fan     fan
-	filling bool // a fill runs
-	again   bool // … and must look once more
+	filled  uint64 // Offset up to which a fill has read in this Epoch
+	filling bool   // a fill runs
+	again   bool   // … and must look once more
 	chunks  []*chunk
 	open    int // a chunk that may have a free seat
 	size    int // members

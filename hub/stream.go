@@ -46,7 +46,7 @@ func (r *Room) take(epoch string, m Message) {
 	case r.filling || r.fan.full():
 		r.lagLocked() // the fill will come across it
 	case epoch == r.at.Epoch && m.Offset <= r.at.Offset:
-		if r.hub.roll != nil { // read before it was heard, or the stream ran backwards
+		if r.hub.roll != nil && m.Offset > r.filled { // heard once more, not read before it was heard: has the stream run backwards?
 			r.hub.roll.doubt([]string{r.name})
 		}
 	case epoch == r.at.Epoch && m.Offset == r.at.Offset+1:
@@ -145,6 +145,7 @@ func (r *Room) takePage(p Page) (done bool) {
 		}
 		r.again = r.again || len(p.Messages) > 0 && r.at.Offset < p.Head
 	}
+	r.filled = r.at.Offset
 	done = !r.again
 	r.filling = !done
 	r.mu.Unlock()
