@@ -81,7 +81,7 @@ func (s *Server) routeAdmin() {
 			return tokenView{}, &Error{Status: http.StatusUnauthorized, Code: "bad_login"}
 		}
 		s.log.Info("admin logged in", "request", q.id, "address", q.address)
-		return s.issue("admin", "admin", nil)
+		return s.issue("admin", "admin", nil, "")
 	})
 	s.routeBroadcast()
 	handle(s, route{

@@ -272,7 +272,14 @@ func TestLogin_refreshKeepsSockets(t *testing.T) {
 	if a := other.ask("POST", "/api/logout", fresh.Token, nil); a.Status != 200 {
 		t.Fatal(a.Text)
 	}
-	if code := here.closed(); code != 4501 {
-		t.Errorf("closed with %d", code)
+	for name, c := range map[string]*socket{"refreshed": here, "never refreshed": there} {
+		if code := c.closed(); code != 4501 {
+			t.Errorf("%s: closed with %d", name, code)
+		}
+	}
+	var again struct{ Token string }
+	if a := s.ask("POST", "/api/login/refresh", fresh.Token, nil); a.Status != 401 {
+		a.into(t, &again)
+		t.Errorf("a token of an ended session was exchanged: %d", a.Status)
 	}
 }

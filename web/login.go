@@ -53,7 +53,7 @@ func (s *Server) routeLogin() {
 		if err != nil {
 			return loginView{}, err
 		}
-		t, err := s.issue(u.ID, "user", nil)
+		t, err := s.issue(u.ID, "user", nil, "")
 		return loginView{t, viewUser(u)}, err
 	})
 	handle(s, route{
@@ -66,7 +66,7 @@ func (s *Server) routeLogin() {
 		description: "The token is dead at once and its sockets are closed with 4501.",
 	}, func(ctx context.Context, _ *empty) (empty, error) {
 		session, _ := requestOf(ctx).user()
-		if err := s.o.Tokens.Revoke(ctx, session, false); err != nil {
+		if err := s.o.Tokens.Revoke(ctx, session); err != nil {
 			return empty{}, fmt.Errorf("logout: %w", err)
 		}
 		s.o.Hub.Disconnect(hub.Target{Session: session.ID}, hub.DisconnectToken)
@@ -156,8 +156,9 @@ func cleanPicture(address string) string {
 	return ""
 }
 
-func (s *Server) issue(user, role string, rooms []string) (tokenView, error) {
-	token, err := s.o.Tokens.Issue(user, role, rooms, 0)
+// issue signs a token; session "": of a new session.
+func (s *Server) issue(user, role string, rooms []string, session string) (tokenView, error) {
+	token, err := s.o.Tokens.issue(user, role, rooms, 0, session)
 	if err != nil {
 		return tokenView{}, fmt.Errorf("issue a token: %w", err)
 	}
@@ -166,17 +167,18 @@ func (s *Server) issue(user, role string, rooms []string) (tokenView, error) {
 
 // refresh gives the same session a new token. The new one is made before the old one dies.
 func (s *Server) refresh(ctx context.Context) (tokenView, error) {
-	session, _ := requestOf(ctx).user()
+	q := requestOf(ctx)
+	session, _ := q.user()
 	if u, err := s.caller(ctx); err != nil {
 		return tokenView{}, err
 	} else if u.Blocked {
 		return tokenView{}, errBlocked
 	}
-	t, err := s.issue(session.User, session.Role, session.Rooms)
+	t, err := s.issue(session.User, session.Role, session.Rooms, session.ID)
 	if err != nil {
 		return tokenView{}, err
 	}
-	if err := s.o.Tokens.Revoke(ctx, session, true); err != nil {
+	if err := s.o.Tokens.exchanged(ctx, q.tokenID, session.ExpiresAt); err != nil {
 		return tokenView{}, fmt.Errorf("refresh: %w", err)
 	}
 	return t, nil

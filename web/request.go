@@ -28,6 +28,7 @@ type request struct {
 	language string     // "zh" or "en"
 	address  netip.Addr // the client's; a proxy's word counts only from TrustedProxies
 	session  hub.Session
+	tokenID  string // jti of the token that came; the session may have had others
 	apiKey   string // name of the API key; empty: none
 	denied   *Error // why the token or key that came is not good
 }
@@ -166,14 +167,14 @@ func (s *Server) identify(next http.Handler) http.Handler {
 }
 
 func (s *Server) admitToken(q *request, token string) {
-	session, err := s.o.Tokens.Check(q.context, token)
+	session, id, err := s.o.Tokens.check(token)
 	if err != nil {
 		if !errors.As(err, &q.denied) {
 			q.denied = &Error{Status: http.StatusServiceUnavailable, Code: "unavailable", Err: err}
 		}
 		return
 	}
-	q.session, q.denied = session, nil
+	q.session, q.tokenID, q.denied = session, id, nil
 }
 
 // countRequest takes one event from the allowance of who asks; API keys are not limited.

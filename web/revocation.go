@@ -34,11 +34,14 @@ func newRevocations(db *store.DB) revocations {
 	return revocations{db: db, tokens: map[string]revoked{}, blocked: map[string]bool{}}
 }
 
-// allow tells why a session, whose token is right, is not to be served.
-func (v *revocations) allow(s hub.Session) error {
+// allow tells why a session is not to be served, although the token called id is right.
+func (v *revocations) allow(s hub.Session, id string) error {
 	v.mu.RLock()
 	defer v.mu.RUnlock()
-	if _, dead := v.tokens[s.ID]; dead {
+	if _, dead := v.tokens[id]; dead {
+		return errBadToken
+	}
+	if r, ended := v.tokens[s.ID]; ended && !r.keep { // its first token may have been exchanged long ago
 		return errBadToken
 	}
 	if erased, blocked := v.blocked[s.User]; erased {
@@ -49,17 +52,32 @@ func (v *revocations) allow(s hub.Session) error {
 	return nil
 }
 
-// Revoke makes a session's token dead: here at once, elsewhere when the other nodes look next. It returns after the
-// commit. keep leaves the sockets that the token opened, on every node: the person has a new token.
-func (v *revocations) Revoke(ctx context.Context, s hub.Session, keep bool) error {
+// Revoke ends a session: every token of it is dead here at once, elsewhere when the other nodes look next. It returns
+// after the commit.
+func (v *revocations) Revoke(ctx context.Context, s hub.Session) error {
+	return v.revoke(ctx, s.ID, s.ExpiresAt, false)
+}
+
+// exchanged makes one token dead, whose session goes on with another: its sockets stay, on every node.
+func (v *revocations) exchanged(ctx context.Context, id string, expiresAt time.Time) error {
+	return v.revoke(ctx, id, expiresAt, true)
+}
+
+func (v *revocations) revoke(ctx context.Context, id string, expiresAt time.Time, keep bool) error {
 	if v.db != nil {
-		if err := v.db.RevokeToken(ctx, s.ID, s.ExpiresAt, keep); err != nil {
+		if err := v.db.RevokeToken(ctx, id, expiresAt, keep); err != nil {
 			return err
 		}
 	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	v.tokens[s.ID] = revoked{s.ExpiresAt, keep}
+	if old, known := v.tokens[id]; known { // an end is final, and lasts as long as the longest-lived token
+		keep = keep && old.keep
+		if old.expiresAt.After(expiresAt) {
+			expiresAt = old.expiresAt
+		}
+	}
+	v.tokens[id] = revoked{expiresAt, keep}
 	return nil
 }
 

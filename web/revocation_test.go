@@ -221,7 +221,7 @@ func TestRevocations_lookMeanwhile(t *testing.T) {
 			t.Fatal(err)
 		}
 		for range 5 {
-			if got := tokens.allow(session) != nil; got != blocked {
+			if got := tokens.allow(session, session.ID) != nil; got != blocked {
 				t.Fatalf("blocked %v after Block(%v)", got, blocked)
 			}
 		}
@@ -235,7 +235,7 @@ func TestRevocations_lookMeanwhile(t *testing.T) {
 	if err := tokens.Block(t.Context(), "bob", false); !errors.Is(err, store.ErrErased) {
 		t.Errorf("unblocked: %v", err)
 	}
-	if err := tokens.allow(session); err != errBadToken {
+	if err := tokens.allow(session, session.ID); err != errBadToken {
 		t.Errorf("erased: %v", err)
 	}
 }
@@ -244,7 +244,7 @@ func TestRevocations_forget(t *testing.T) {
 	v := newRevocations(nil)
 	now := time.Now()
 	for id, at := range map[string]time.Time{"gone": now.Add(-2 * tokenLeeway), "fresh": now.Add(time.Hour)} {
-		if err := v.Revoke(t.Context(), hub.Session{ID: id, ExpiresAt: at}, false); err != nil {
+		if err := v.Revoke(t.Context(), hub.Session{ID: id, ExpiresAt: at}); err != nil {
 			t.Fatal(err)
 		}
 	}

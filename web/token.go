@@ -49,8 +49,9 @@ var (
 
 type claims struct {
 	jwt.RegisteredClaims
-	Role  string   `json:"role,omitempty"`
-	Rooms []string `json:"rooms,omitempty"`
+	Role    string   `json:"role,omitempty"`
+	Rooms   []string `json:"rooms,omitempty"`
+	Session string   `json:"sid,omitempty"` // the jti of the token that the session began with; absent in that one
 }
 
 // NewTokens: the first key signs, all verify. ttl is how long a login's token is good. db may be nil
@@ -78,10 +79,15 @@ func NewTokens(keys []Key, ttl time.Duration, db *store.DB) (*Tokens, error) {
 // Issue signs a token for user in role ("user", "staff", "admin") that may join rooms beyond the public ones.
 // ttl 0: as logins have it.
 func (t *Tokens) Issue(user, role string, rooms []string, ttl time.Duration) (token string, err error) {
+	return t.issue(user, role, rooms, ttl, "")
+}
+
+// issue is Issue for a session that goes on; "": a new one.
+func (t *Tokens) issue(user, role string, rooms []string, ttl time.Duration, session string) (token string, err error) {
 	if ttl == 0 {
 		ttl = t.ttl
 	}
-	c := claims{Role: role, Rooms: rooms}
+	c := claims{Role: role, Rooms: rooms, Session: session}
 	if role == "user" {
 		c.Role = ""
 	}
@@ -112,8 +118,8 @@ func (c *claims) session(user, id string, expiresAt time.Time) (hub.Session, err
 		return hub.Session{}, errors.New("web: a user id is [A-Za-z0-9_.-]{1,64}")
 	case role != "user" && role != "staff" && role != "admin":
 		return hub.Session{}, errors.New("web: a role is user, staff or admin")
-	case id == "" || len(id) > 128:
-		return hub.Session{}, errors.New("web: jti is missing or too long")
+	case id == "" || len(id) > 128 || len(c.Session) > 128:
+		return hub.Session{}, errors.New("web: jti is missing or too long, or sid too long")
 	case len(c.Rooms) > tokenRooms:
 		return hub.Session{}, fmt.Errorf("web: more than %d room patterns", tokenRooms)
 	}
@@ -122,17 +128,23 @@ func (c *claims) session(user, id string, expiresAt time.Time) (hub.Session, err
 			return hub.Session{}, errors.New("web: a room pattern is a room's name, or a beginning followed by *")
 		}
 	}
-	return hub.Session{User: user, Role: role, ID: id, Rooms: c.Rooms, ExpiresAt: expiresAt}, nil
+	return hub.Session{User: user, Role: role, ID: first(c.Session, id), Rooms: c.Rooms, ExpiresAt: expiresAt}, nil
 }
 
 // Check verifies a token: signature by kid, claims, expiry, revocation. It fits hub.Options.Authenticate.
 // Every bad token is the same error, bad_token; only an expired one that was good is told apart.
 func (t *Tokens) Check(_ context.Context, token string) (hub.Session, error) {
+	s, _, err := t.check(token)
+	return s, err
+}
+
+// check gives the token's own id too: a session outlives its tokens.
+func (t *Tokens) check(token string) (s hub.Session, id string, err error) {
 	if len(token) > tokenBytes || strings.Count(token, ".") != 2 {
-		return hub.Session{}, errBadToken
+		return s, "", errBadToken
 	}
 	var c claims
-	_, err := t.parser.ParseWithClaims(token, &c, func(j *jwt.Token) (any, error) {
+	_, err = t.parser.ParseWithClaims(token, &c, func(j *jwt.Token) (any, error) {
 		kid, _ := j.Header["kid"].(string)
 		secret := t.keys[kid]
 		if _, critical := j.Header["crit"]; secret == nil || critical {
@@ -143,19 +155,19 @@ func (t *Tokens) Check(_ context.Context, token string) (hub.Session, error) {
 	expired := onlyExpired(err)
 	switch {
 	case err != nil && !expired || c.IssuedAt == nil || c.ExpiresAt == nil || !unambiguous(token):
-		return hub.Session{}, errBadToken
+		return hub.Session{}, "", errBadToken
 	}
-	s, err := c.session(c.Subject, c.ID, c.ExpiresAt.Time)
+	s, err = c.session(c.Subject, c.ID, c.ExpiresAt.Time)
 	if err != nil {
-		return hub.Session{}, errBadToken
+		return hub.Session{}, "", errBadToken
 	}
 	if expired || !time.Now().Before(s.ExpiresAt) {
-		return hub.Session{}, errTokenExpired
+		return hub.Session{}, "", errTokenExpired
 	}
-	if err := t.allow(s); err != nil {
-		return hub.Session{}, err
+	if err := t.allow(s, c.ID); err != nil {
+		return hub.Session{}, "", err
 	}
-	return s, nil
+	return s, c.ID, nil
 }
 
 // onlyExpired: what else is wrong with a token outweighs its age.
@@ -183,7 +195,7 @@ func unambiguous(token string) bool {
 	}
 	seen := map[string]bool{}
 	for name, value := range members(text) {
-		for _, own := range []string{"sub", "iss", "aud", "iat", "exp", "nbf", "jti", "role", "rooms"} {
+		for _, own := range []string{"sub", "iss", "aud", "iat", "exp", "nbf", "jti", "role", "rooms", "sid"} {
 			if name != own && strings.EqualFold(name, own) {
 				return false
 			}
