@@ -252,6 +252,38 @@ func TestChase_weChatAway(t *testing.T) {
 	}
 }
 
+// Money that does not fit its order is an alarm, but not one every ten seconds.
+func TestChase_conflict(t *testing.T) {
+	s := newShop(t)
+	alice, aliceID := s.login("alice")
+	params := s.order(alice, "pear", 1)
+	no := params["outTradeNo"].(string)
+	s.mute(no)
+	s.confirm("alice", params)
+	other, err := s.db.CreateOrder(t.Context(), store.Order{OutTradeNo: "another-order-1", AppID: s.keys.AppID, MchID: s.keys.MchID, UserID: aliceID, TotalFen: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	told, err := s.server.o.Pay.Query(t.Context(), no) // its transaction pays another order first
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.db.MarkPaid(t.Context(), store.Payment{AppID: told.AppID, MchID: told.MchID, OutTradeNo: other.OutTradeNo,
+		TransactionID: told.TransactionID, TotalFen: 1, Currency: "CNY", PaidAt: told.PaidAt}, nil); err != nil {
+		t.Fatal(err)
+	}
+	node := s.chaser("one")
+	for _, ahead := range []time.Duration{31 * time.Second, 2 * time.Minute, time.Hour, 3 * time.Hour} {
+		node.ahead = ahead
+		if err := node.Chase(t.Context()); (err != nil) != (ahead == 31*time.Second) {
+			t.Errorf("after %v: %v", ahead, err)
+		}
+	}
+	if o := s.stored(no); o.State != store.OrderPaying || s.conflicts() != 1 || s.log.having("ERROR ALARM") != 1 {
+		t.Errorf("order %s, %d conflicts, %d alarms", o.State, s.conflicts(), s.log.having("ERROR ALARM"))
+	}
+}
+
 // The lease goes back at the end, so that another node begins at once.
 func TestChase_stop(t *testing.T) {
 	s := newShop(t)

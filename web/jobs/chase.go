@@ -21,7 +21,9 @@ const (
 	chaseWorkers = 4                // calls of WeChat at once
 	chaseBatch   = 1000             // orders, and refunds, looked at in one round
 	chaseRest    = 5 * time.Minute  // before a failed one is tried again, at most
-	orderLife    = 2 * time.Hour    // as long as a prepay_id
+	// chaseConflict is how often money that does not fit its order raises its alarm anew.
+	chaseConflict = 6 * time.Hour
+	orderLife     = 2 * time.Hour // as long as a prepay_id
 )
 
 // chaseAges are when WeChat is asked about something that waits for its word: so long after it was made, and every half
@@ -192,7 +194,11 @@ func (c *chased) note(name string, now time.Time, err error) {
 		return
 	}
 	failed := c.again[name].failed + 1
-	c.again[name] = retry{now.Add(min(chaseRest, chaseEvery<<min(failed, 8))), failed}
+	rest := min(chaseRest, chaseEvery<<min(failed, 8))
+	if errors.Is(err, store.ErrPaymentConflict) { // kept, and an alarm already: only a person can mend it
+		rest = chaseConflict
+	}
+	c.again[name] = retry{now.Add(rest), failed}
 }
 
 func (c *chased) when(r store.Refund) time.Time {
