@@ -63,18 +63,14 @@ func (s *Server) routeStaff() {
 		s.audit(ctx, "disconnect", "user "+in.ID)
 		return closedView{n}, nil
 	})
-	for _, block := range []bool{true, false} {
-		path, summary := "/api/admin/users/{id}/block", "Block a user: every socket is closed (4503), tokens and logins are refused"
-		if !block {
-			path, summary = "/api/admin/users/{id}/unblock", "Take a user's tokens and logins again"
-		}
-		handle(s, route{
-			method: http.MethodPost, path: path, access: admins, tag: "admin", summary: summary,
-			errors: []int{http.StatusConflict},
-		}, func(ctx context.Context, in *userPath) (blockedView, error) {
-			return s.block(ctx, in.ID, block)
-		})
-	}
+	handle(s, route{
+		method: http.MethodPost, path: "/api/admin/users/{id}/block", access: admins, tag: "admin", errors: []int{http.StatusConflict},
+		summary: "Block a user: every socket is closed (4503), tokens and logins are refused",
+	}, func(ctx context.Context, in *userPath) (blockedView, error) { return s.block(ctx, in.ID, true) })
+	handle(s, route{
+		method: http.MethodPost, path: "/api/admin/users/{id}/unblock", access: admins, tag: "admin", errors: []int{http.StatusConflict},
+		summary: "Take a user's tokens and logins again",
+	}, func(ctx context.Context, in *userPath) (blockedView, error) { return s.block(ctx, in.ID, false) })
 	handle(s, route{
 		method: http.MethodGet, path: "/api/admin/nodes", access: admins, tag: "admin", summary: "The cluster's nodes",
 	}, func(ctx context.Context, _ *empty) ([]nodeView, error) {

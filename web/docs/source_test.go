@@ -265,3 +265,38 @@ func TestGuides_everyCallExists(t *testing.T) {
 		}
 	}
 }
+
+// Every test that the page on the articles names is there.
+func TestArticles_everyTestExists(t *testing.T) {
+	there := map[string]bool{}
+	err := filepath.WalkDir(filepath.Join("..", ".."), func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if d.IsDir() && d.Name() == "node_modules" {
+			return fs.SkipDir
+		}
+		if d.IsDir() || !strings.HasSuffix(path, "_test.go") {
+			return nil
+		}
+		text, err := os.ReadFile(path)
+		for _, m := range regexp.MustCompile(`(?m)^func (Test\w+)\(`).FindAllSubmatch(text, -1) {
+			there[string(m[1])] = true
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, lang := range languages {
+		named := regexp.MustCompile("`(Test\\w+)`").FindAllSubmatch(loadSite().guides[lang+"/articles"].Source, -1)
+		if len(named) < 40 {
+			t.Errorf("guides/%s/articles.md names %d tests", lang, len(named))
+		}
+		for _, m := range named {
+			if !there[string(m[1])] {
+				t.Errorf("guides/%s/articles.md names %s, which is nowhere", lang, m[1])
+			}
+		}
+	}
+}
