@@ -240,12 +240,29 @@ func TestConsole_broadcast(t *testing.T) {
 	b.keep("broadcast-bad-zh")
 	b.do(click("sample-purchase"), write("broadcast-rooms", "room:tea-lovers, room:live.7"), press(kb.Enter))
 	b.until(id("broadcast-send"), "发到 3 个房间")
+	if f.done("broadcast") {
+		t.Error("Enter in a field sent it")
+	}
 	b.do(click("broadcast-send"), see(id("broadcast-result")))
 	if !f.done("broadcast [notice room:tea-lovers room:live.7]") {
 		t.Errorf("asked: %q", f.asked)
 	}
 	b.do(chromedp.ScrollIntoView(chromedp.CSS(id("broadcast-result"))))
 	b.keep("broadcast-result-zh")
+	// As it was typed, which no number of JavaScript could hold; and what is new has an id of its own.
+	const typed = `{"big": 12345678901234567890,  "one": 1.0}`
+	b.overwrite("broadcast-payload", typed)
+	b.do(click("broadcast-send"))
+	for end := time.Now().Add(10 * time.Second); !f.done("payload " + typed); time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("asked: %q", f.asked)
+		}
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if len(f.asked) != 6 || f.asked[1] == f.asked[4] {
+		t.Errorf("asked: %q", f.asked)
+	}
 }
 
 func TestConsole_refund(t *testing.T) {
@@ -263,6 +280,10 @@ func TestConsole_refund(t *testing.T) {
 	b.overwrite("refund-amount", "12.8")
 	b.do(write("refund-reason", "杯口有划痕"))
 	b.until(id("refund-confirm"), "确认退款 ¥12.80")
+	b.do(press(kb.Enter))
+	if f.done("refund") {
+		t.Error("Enter in a field gave money back")
+	}
 	b.keep("refund-zh")
 	b.do(click("refund-confirm"), see(id("refund-done")))
 	b.keep("refund-done-zh")

@@ -3,6 +3,7 @@ package console_test
 import (
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -110,8 +111,11 @@ func newFake(t *testing.T) *fake {
 		good(w, v)
 	})
 	admin("POST /api/admin/broadcast", func(w http.ResponseWriter, r *http.Request) {
-		in := body(r)
-		f.asked = append(f.asked, fmt.Sprint("broadcast ", in["rooms"], in["users"], in["all"], in["action"]))
+		text, _ := io.ReadAll(r.Body)
+		var in map[string]any
+		var raw struct{ Payload json.RawMessage }
+		_, _ = json.Unmarshal(text, &in), json.Unmarshal(text, &raw)
+		f.asked = append(f.asked, fmt.Sprint("broadcast ", in["rooms"], in["users"], in["all"], in["action"]), "id "+fmt.Sprint(in["id"]), "payload "+string(raw.Payload))
 		var results []any
 		for _, room := range list(in["rooms"]) {
 			push := f.push("notice", len(f.notice)+1, fmt.Sprint(in["action"]), in["payload"])

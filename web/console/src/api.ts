@@ -71,7 +71,6 @@ export interface Broadcast {
   live?: boolean
   all?: boolean
   action: string
-  payload?: unknown
   id?: string
 }
 
@@ -141,7 +140,7 @@ export interface Talk {
 }
 
 /** One call. Resolves with the answer's data, rejects with Refusal; a token that the hub no longer takes ends the session. */
-async function call<T>(method: 'GET' | 'POST', path: string, body?: object, signal?: AbortSignal): Promise<T> {
+async function call<T>(method: 'GET' | 'POST', path: string, body?: object | string, signal?: AbortSignal): Promise<T> {
   const mine = token()
   const headers: Record<string, string> = { 'Accept-Language': language() === 'zh' ? 'zh-CN' : 'en' }
   if (mine) headers.Authorization = `Bearer ${mine}`
@@ -149,7 +148,7 @@ async function call<T>(method: 'GET' | 'POST', path: string, body?: object, sign
   let response: Response
   try {
     response = await fetch(`/api/${path}`, {
-      method, headers, body: body && JSON.stringify(body), signal, cache: 'no-store', credentials: 'omit', keepalive: method === 'POST',
+      method, headers, body: typeof body === 'string' ? body : body && JSON.stringify(body), signal, cache: 'no-store', credentials: 'omit', keepalive: method === 'POST',
     })
   } catch (error) {
     if (signal?.aborted) throw error
@@ -164,7 +163,7 @@ async function call<T>(method: 'GET' | 'POST', path: string, body?: object, sign
 }
 
 const get = <T>(path: string, signal?: AbortSignal) => call<T>('GET', `admin/${path}`, undefined, signal)
-const post = <T>(path: string, body: object = {}) => call<T>('POST', `admin/${path}`, body)
+const post = <T>(path: string, body: object | string = {}) => call<T>('POST', `admin/${path}`, body)
 const part = encodeURIComponent
 
 /** The query of what is set. */
@@ -189,7 +188,8 @@ export const admin = {
   nodes: (signal?: AbortSignal) => get<Node[]>('nodes', signal),
   rooms: (signal?: AbortSignal) => get<RoomRow[]>('rooms', signal),
   room: (room: string, signal?: AbortSignal) => get<RoomView>(`rooms/${part(room)}`, signal),
-  broadcast: (b: Broadcast) => post<BroadcastResult>('broadcast', b),
+  /** `payload` is JSON as it was typed: it arrives byte for byte, and a long number stays what it is. */
+  broadcast: (b: Broadcast, payload: string) => post<BroadcastResult>('broadcast', `${JSON.stringify(b).slice(0, -1)},"payload":${payload}}`),
   orders: (filter: OrderFilter, signal?: AbortSignal) => get<Order[]>(`orders${query({ ...filter })}`, signal),
   refunds: (outTradeNo: string, signal?: AbortSignal) => get<Refund[]>(`orders/${part(outTradeNo)}/refunds`, signal),
   refund: (outTradeNo: string, r: { amount?: number; reason?: string; outRefundNo?: string }) =>

@@ -1,4 +1,4 @@
-import { useState, type FormEvent } from 'react'
+import { useState } from 'react'
 import { CheckCircleFilledIcon, CloseCircleFilledIcon, NotificationIcon, ShopIcon } from 'tdesign-icons-react'
 import { Checkbox, Input, Radio, TagInput, Textarea } from 'tdesign-react'
 import { admin, type Broadcast as Request, type BroadcastResult } from '../api'
@@ -35,6 +35,7 @@ export function Broadcast({ query }: { query: URLSearchParams }) {
   const [action, setAction] = useState('announcement')
   const [text, setText] = useState(() => pretty(samples(t).announcement.payload))
   const [id, setID] = useState(newID)
+  const [sent, setSent] = useState<{ id: string; said: string }>()
   const [result, setResult] = useState<BroadcastResult>()
   const doing = useDoing()
 
@@ -49,15 +50,20 @@ export function Broadcast({ query }: { query: URLSearchParams }) {
   }
   const ready = action !== '' && (to === 'all' || receivers.length > 0) && Object.values(wrong).every((w) => w === '')
 
-  const submit = async (e: FormEvent) => {
-    e.preventDefault()
+  // By its button alone: Enter in a field takes a name, and nobody talks to everyone by a slip of it.
+  const send = async () => {
     if (!ready || doing.busy || !payload.ok) return
-    const request: Request = { action, payload: payload.value, ...(id && { id }) }
+    const request: Request = { action }
     if (to === 'all') request.all = true
     if (to === 'rooms') request.rooms = rooms
     if (to === 'users') Object.assign(request, { users, ...(live && { live }) })
+    const json = text.trim() || 'null'
+    const said = JSON.stringify(request) + json
+    const own = sent && sent.id === id && sent.said !== said ? newID() : id // something else, under a number of its own
+    setID(own)
+    setSent({ id: own, said })
     setResult(undefined)
-    const answer = await doing.run(() => admin.broadcast(request))
+    const answer = await doing.run(() => admin.broadcast({ ...request, ...(own && { id: own }) }, json))
     if (answer) setResult(answer)
   }
   const another = () => {
@@ -75,7 +81,7 @@ export function Broadcast({ query }: { query: URLSearchParams }) {
     <>
       <header className="heading"><h1>{t('page.broadcast')}</h1></header>
       <div className="split">
-        <form className="panel pad" onSubmit={submit}>
+        <form className="panel pad" onSubmit={(e) => e.preventDefault()}>
           <Field label={t('broadcast.to')} group hint={t(`broadcast.to.${to}`)}>
             <Radio.Group variant="default-filled" value={to} onChange={(v) => setTo(v as To)}>
               <Radio.Button value="rooms">{t('broadcast.rooms')}</Radio.Button>
@@ -104,13 +110,13 @@ export function Broadcast({ query }: { query: URLSearchParams }) {
             <Input value={action} onChange={setAction} placeholder="announcement" />
           </Field>
           <Field label={t('broadcast.payload')} wrong={wrong.payload} testid="broadcast-payload" hint={t('broadcast.payloadHint')}>
-            <Textarea className="code" value={text} onChange={(v) => setText(String(v))} onBlur={() => payload.ok && text.trim() && text.length < 4000 && setText(pretty(payload.value))} />
+            <Textarea className="code" value={text} onChange={(v) => setText(String(v))} />
           </Field>
           <Field label={t('broadcast.id')} wrong={wrong.id} testid="broadcast-id" hint={t('broadcast.idHint')}>
             <Input value={id} onChange={setID} />
           </Field>
           <Failure of={doing.failure} />
-          <Button type="submit" size="large" data-testid="broadcast-send" loading={doing.busy} disabled={!ready}>{target}</Button>
+          <Button type="button" size="large" onClick={() => void send()} data-testid="broadcast-send" loading={doing.busy} disabled={!ready}>{target}</Button>
         </form>
         <Phone value={payload.ok ? payload.value : undefined} action={action} place={to === 'rooms' ? rooms[0] ?? '' : to === 'users' ? t('broadcast.mail') : 'all'} />
       </div>

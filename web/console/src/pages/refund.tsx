@@ -1,4 +1,4 @@
-import { useState, type FormEvent } from 'react'
+import { useState } from 'react'
 import { CheckCircleFilledIcon } from 'tdesign-icons-react'
 import { Input, Radio } from 'tdesign-react'
 import { admin, type Order, type Refund } from '../api'
@@ -23,8 +23,8 @@ export function RefundDialog({ order, left, onClose, onDone }: { order: Order; l
   const doing = useDoing()
   const amount = part ? parseYuan(text) : left
   const wrong = !part ? '' : amount === undefined ? t('refund.badAmount') : amount === 0 ? t('refund.nothing') : amount > left ? t('refund.tooMuch', { sum: price(left) }) : ''
-  const submit = async (e: FormEvent) => {
-    e.preventDefault()
+  // By its button alone: money does not leave by an Enter in a field.
+  const send = async () => {
     if (amount === undefined || wrong || doing.busy) return
     const body = { amount, ...(reason.trim() && { reason: reason.trim() }) }
     const same = JSON.stringify(body)
@@ -41,7 +41,7 @@ export function RefundDialog({ order, left, onClose, onDone }: { order: Order; l
           <footer><Button data-testid="refund-close" autoFocus onClick={onClose}>{t('close')}</Button></footer>
         </>
       ) : (
-        <form onSubmit={submit}>
+        <form onSubmit={(e) => e.preventDefault()}>
           <p className="what">{order.description}<code className="under">{order.outTradeNo}</code></p>
           <Field label={t('refund.howMuch')} group>
             <Radio.Group value={part} onChange={(v) => setPart(Boolean(v))}>
@@ -60,7 +60,7 @@ export function RefundDialog({ order, left, onClose, onDone }: { order: Order; l
           <Failure of={doing.failure} />
           <footer>
             <Button variant="outline" onClick={onClose}>{t('cancel')}</Button>
-            <Button theme="danger" type="submit" data-testid="refund-confirm" loading={doing.busy} disabled={amount === undefined || wrong !== ''}>
+            <Button theme="danger" type="button" onClick={() => void send()} data-testid="refund-confirm" loading={doing.busy} disabled={amount === undefined || wrong !== ''}>
               {t('refund.confirm', { sum: wrong || amount === undefined ? '' : price(amount) })}
             </Button>
           </footer>
