@@ -16,7 +16,7 @@ var mpEvents = map[string]func(*desk, *wechat.PushMessage, *store.Push){
 	"CLICK":       (*desk).say, // a menu's button: as good as a word
 	"SCAN":        (*desk).say, // a QR code, by somebody who follows already
 	"VIEW":        (*desk).tell,
-	"LOCATION":    func(*desk, *wechat.PushMessage, *store.Push) {}, // where people are, every five seconds: nobody's business
+	"LOCATION":    (*desk).pass, // where people are, every five seconds: nobody's business
 }
 
 // mpPush is what a push of the official account does.
@@ -27,19 +27,22 @@ func (d *desk) mpPush(m *wechat.PushMessage) store.Push {
 		switch own, known := mpEvents[m.Event]; {
 		case known:
 			does = own
-		case strings.HasSuffix(m.Event, "JOBFINISH"): // the platform reports under a follower's openid too
-			return p
+		case strings.HasSuffix(m.Event, "JOBFINISH"): // the platform reports, under a follower's openid too
+			does = (*desk).pass
 		default:
 			does = (*desk).tell
 		}
 	}
 	does(d, m, &p)
-	if rule, ok := d.rules.fitting(mpAccount, m); ok && !p.Unfollow {
+	if rule, ok := d.rules.fitting(mpAccount, m); ok && p.OpenID != "" && !p.Unfollow {
 		p.Answer = rule.passive(m)
 		p.Reply = rule.line(talkOf(m))
 	}
 	return p
 }
+
+// pass takes a push of which nothing stays: nobody becomes known by it.
+func (d *desk) pass(_ *wechat.PushMessage, p *store.Push) { p.OpenID = "" }
 
 // say adds a line to the conversation and tells it to the staff.
 func (d *desk) say(m *wechat.PushMessage, p *store.Push) {

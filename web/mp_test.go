@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"wxhub/store"
+	"wxhub/wechat"
 	"wxhub/wechat/sim"
 )
 
@@ -194,6 +195,20 @@ func TestMP_events(t *testing.T) {
 	}
 	if rows := s.inbox(); len(rows) != 1 || rows[0].Unread != 2 {
 		t.Errorf("the inbox is %+v", rows)
+	}
+}
+
+// What the platform reports under somebody's openid makes nobody known, who may have left.
+func TestMP_platformReports(t *testing.T) {
+	d := desk{mpAppID: "wx-mp", rules: ruleSet{{Event: "LOCATION", Text: "x"}}}
+	for _, event := range []string{"TEMPLATESENDJOBFINISH", "MASSSENDJOBFINISH", "LOCATION"} {
+		p := d.mpPush(&wechat.PushMessage{FromUserName: "o1", MsgType: "event", Event: event})
+		if p.OpenID != "" || p.Talk != nil || p.Reply != nil || p.Tell != nil || string(p.Answer) != "success" {
+			t.Errorf("%s: %+v", event, p)
+		}
+	}
+	if p := d.mpPush(&wechat.PushMessage{FromUserName: "o1", MsgType: "event", Event: "view_miniprogram"}); p.OpenID != "o1" || p.Tell == nil || p.Talk != nil {
+		t.Errorf("an event that nobody knows: %+v", p)
 	}
 }
 

@@ -106,6 +106,7 @@ type desk struct {
 func (d *desk) miniPush(m *wechat.PushMessage) store.Push {
 	p := store.Push{Key: pushKey(m), AppID: d.appID, OpenID: m.FromUserName, Answer: success}
 	if !ofCustomer(m) {
+		p.OpenID = "" // nobody did anything: nobody is made known by it
 		return p
 	}
 	talk := talkOf(m)
