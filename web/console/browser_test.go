@@ -336,6 +336,28 @@ func TestConsole_users(t *testing.T) {
 	b.keep("users-en")
 }
 
+// What fails says why, where it is explained, and how to try again; what was there stays.
+func TestConsole_failure(t *testing.T) {
+	b, f := browse(t, "en-US", 1280, 900, "status of 503", "ERR_CONNECTION_REFUSED", "WebSocket connection"), newFake(t)
+	b.logIn(f)
+	away := func(is bool) {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		f.away = is
+	}
+	away(true)
+	b.do(click("nav-rooms"), see(id("failure")))
+	b.until(id("failure"), "Not just now; try again soon Try again in 1 s.unavailable")
+	b.do(see(id("failure") + ` a[href="/docs/errors/unavailable"]`))
+	b.keep("failure-en")
+	away(false)
+	b.do(chromedp.Click(chromedp.CSS(id("failure")+" button")), see(id("room-notice")), gone(id("failure")))
+	f.close()
+	b.do(see(id("failure")), see(id("room-notice")))
+	b.until(id("failure"), "The hub does not answer")
+	b.keep("offline-en")
+}
+
 // Who wants it dark gets it dark, TDesign's parts included.
 func TestConsole_inTheDark(t *testing.T) {
 	b, f := browse(t, "zh-CN", 1280, 900), newFake(t)

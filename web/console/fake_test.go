@@ -21,6 +21,7 @@ type fake struct {
 	*httptest.Server
 	mu        sync.Mutex
 	token     string // empty: every token is dead
+	away      bool   // the store is: every admin call is 503
 	published int
 	orders    []map[string]any
 	refunds   map[string][]map[string]any
@@ -75,6 +76,11 @@ func newFake(t *testing.T) *fake {
 			defer f.mu.Unlock()
 			if f.token == "" || r.Header.Get("Authorization") != "Bearer "+f.token {
 				bad(w, r, 401, "bad_token", "登录状态无效，请重新登录", "This token is not valid; log in again")
+				return
+			}
+			if f.away {
+				w.Header().Set("Retry-After", "1")
+				bad(w, r, 503, "unavailable", "服务暂时不可用，请稍后再试", "Not just now; try again soon")
 				return
 			}
 			h(w, r)
