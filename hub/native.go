@@ -3,6 +3,7 @@ package hub
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 )
 
@@ -308,6 +309,7 @@ func (c *Conn) doRefresh(ctx context.Context, q *request) *refusal {
 		return refusedToken
 	}
 	c.session.Store(&s)
+	left := c.leaveForbidden(&s)
 	if !s.ExpiresAt.IsZero() {
 		c.hub.wheel.set(&c.timer, min(s.ExpiresAt.UnixNano(), c.hub.wheel.now.Load()+int64(c.hub.heartbeat)))
 	}
@@ -315,6 +317,32 @@ func (c *Conn) doRefresh(ctx context.Context, q *request) *refusal {
 	if !s.ExpiresAt.IsZero() {
 		b = appendInt(append(b, `,"expiresAt":`...), s.ExpiresAt.UnixMilli())
 	}
+	for i, room := range left {
+		if i == 0 {
+			b = append(b, `,"left":[`...)
+		} else {
+			b = append(b, ',')
+		}
+		b = appendString(b, room)
+	}
+	if left != nil {
+		b = append(b, ']')
+	}
 	c.sendText(append(b, '}'))
 	return nil
+}
+
+// leaveForbidden leaves the rooms that a session may not join, in the order of their names: a refresh to less must
+// not go on hearing what the old token heard.
+func (c *Conn) leaveForbidden(s *Session) (left []string) {
+	c.mu.Lock()
+	members := slices.Clone(c.rooms)
+	c.mu.Unlock()
+	for _, m := range members {
+		if !s.mayJoin(c.hub.rule(m.room.name), m.room.name) && c.forget(m) {
+			left = append(left, m.room.name)
+		}
+	}
+	slices.Sort(left)
+	return left
 }

@@ -279,6 +279,24 @@ func TestNative_refresh(t *testing.T) {
 	dial(t, addr, "user=ada").must(`"action":"ping"`) // the process lives
 }
 
+func TestNative_refreshToLess(t *testing.T) {
+	h := newTestHub(t, Options{Authenticate: func(context.Context, string) (Session, error) {
+		return Session{User: "ada", ExpiresAt: time.Now().Add(time.Hour)}, nil
+	}})
+	c := dial(t, listen(t, h), "user=ada&role=staff&room=kf&room=shop:1&room=room:1")
+	if f := c.must(`"action":"refresh","token":"user"`); !strings.Contains(f.raw, `"left":["kf","shop:1"]`) {
+		t.Errorf("rooms that the new token may not join: %s", f.raw)
+	}
+	c.refused("forbidden", `"action":"history","room":"kf"`)
+	c.refused("forbidden", `"action":"presence","room":"kf"`)
+	publish(t, h, "kf", say("secret", "1"))
+	publish(t, h, "shop:1", say("secret", "1"))
+	publish(t, h, "room:1", say("chat", "1"))
+	if f := c.push(); f.Meta.Room != "room:1" {
+		t.Errorf("heard %s", f.raw)
+	}
+}
+
 func FuzzParseRequest(f *testing.F) {
 	for _, s := range []string{``, `{}`, `null`, `{"id":1,"action":"ping"}`, `{"id":-1.5e3,"action":"join","room":"room:a","since":{"epoch":"e","offset":3}}`,
 		`{"id":1,"action":"publish","room":"r","data":{"action":"a","payload":[1, 2]}}`, `{"id":"x"}`, ` {"ping":1}`, "{\"id\":1,\"action\":\"\xff\"}"} {
