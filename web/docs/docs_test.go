@@ -117,7 +117,7 @@ func TestGuides_bothLanguages(t *testing.T) {
 }
 
 // elsewhere are the addresses that other parts of the server answer.
-var elsewhere = []string{"/api/openapi.json", "/readyz", "/metrics", "/phone/"}
+var elsewhere = []string{"/api/openapi.json", "/readyz", "/metrics", "/phone/", "/console/"}
 
 func TestLinks_leadSomewhere(t *testing.T) {
 	anchors := map[string]map[string]bool{} // by path
