@@ -147,8 +147,9 @@ func TestPhone_buyAndSee(t *testing.T) {
 	}
 }
 
+// write types into a field. (chromedp.SendKeys reads the node while the page changes it.)
 func write(selector, text string) chromedp.Action[chromedp.Void] {
-	return chromedp.SendKeys(chromedp.CSS(selector), text)
+	return chromedp.Steps(chromedp.Focus(chromedp.CSS(selector), chromedp.NodeVisible), chromedp.KeyEvent(text))
 }
 
 func deskID(id string) string { return `[data-testid="` + id + `"]` }

@@ -162,7 +162,10 @@ func see(selector string) step { return chromedp.WaitVisible(chromedp.CSS(select
 
 func gone(selector string) step { return chromedp.WaitNotPresent(chromedp.CSS(selector)) }
 
-func write(testid, text string) step { return chromedp.SendKeys(chromedp.CSS(id(testid)), text) }
+// write types into a field. (chromedp.SendKeys reads the node while the page changes it.)
+func write(testid, text string) step {
+	return chromedp.Steps(chromedp.Focus(chromedp.CSS(id(testid)), chromedp.NodeVisible), chromedp.KeyEvent(text))
+}
 
 func press(key string) step { return chromedp.KeyEvent(key) }
 

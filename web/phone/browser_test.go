@@ -136,7 +136,10 @@ func see(selector string) step { return chromedp.WaitVisible(chromedp.CSS(select
 
 func gone(selector string) step { return chromedp.WaitNotPresent(chromedp.CSS(selector)) }
 
-func write(side, id, text string) step { return chromedp.SendKeys(chromedp.CSS(on(side, id)), text) }
+// write types into a field. (chromedp.SendKeys reads the node while the page changes it.)
+func write(side, id, text string) step {
+	return chromedp.Steps(chromedp.Focus(chromedp.CSS(on(side, id)), chromedp.NodeVisible), chromedp.KeyEvent(text))
+}
 
 func inState(side, state string) step {
 	return see(on(side, "socket-state", `[data-state="`+state+`"]`))
