@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -51,7 +52,7 @@ func newApp(ctx context.Context, s *Settings, log *slog.Logger, demo *web.Demo) 
 		AdminUser: s.get("ADMIN_USER"), AdminPassword: s.get("ADMIN_PASSWORD"),
 		APIKeys:        c.apiKeys(),
 		TrustedProxies: c.networks("TRUSTED_PROXIES"),
-		AllowedOrigins: commaList(s.get("ALLOWED_ORIGINS")),
+		AllowedOrigins: c.origins("ALLOWED_ORIGINS"),
 		Limits: web.Limits{
 			Address: c.rate("LIMIT_ADDRESS"), User: c.rate("LIMIT_USER"),
 			Handshakes: c.rate("LIMIT_HANDSHAKES"), AdminLogin: web.Rate{PerSecond: 5.0 / 60, Burst: 5},
@@ -66,12 +67,23 @@ func newApp(ctx context.Context, s *Settings, log *slog.Logger, demo *web.Demo) 
 			err = errors.Join(err, a.discard())
 		}
 	}()
+	c.address("ADDR")
+	c.scheme("REDIS_URL", "is it the address of a Redis?", "redis", "rediss")
+	if strings.Contains(s.get("DATABASE_URL"), "://") {
+		c.scheme("DATABASE_URL", "empty means SQLite in the data folder", "postgres", "postgresql")
+	}
+	if s.get("ADMIN_PASSWORD") == "" && s.origin["ADMIN_USER"] != "default" {
+		c.warn("WXHUB_ADMIN_USER is set, but no WXHUB_ADMIN_PASSWORD: no admin can log in")
+	}
 	platform := c.platform(&opts, log)
 	if err := jobs.CheckHooks(s.Hooks); err != nil {
 		c.errs = append(c.errs, fmt.Errorf("hooks: %w", err))
 	}
 	if err := errors.Join(c.errs...); err != nil {
 		return nil, fmt.Errorf("the settings are not right:\n%w", err)
+	}
+	for _, say := range c.warns {
+		say(log)
 	}
 
 	if err := os.MkdirAll(s.get("DATA"), 0o700); err != nil {
@@ -156,7 +168,7 @@ func (c *check) platform(opts *web.Options, log *slog.Logger) func(*store.DB, *w
 	if notifyURL == "" && opts.PublicURL != "" {
 		notifyURL = opts.PublicURL + "/wechat/pay/notify"
 	}
-	if s.get("PAY_MCHID") != "" && notifyURL == "" {
+	if s.get("PAY_MCHID") != "" && notifyURL == "" && s.get("PAY_NOTIFY_URL") == "" {
 		c.fail("PAY_NOTIFY_URL", "missing: set it, or WXHUB_PUBLIC_URL")
 	}
 	if token := s.get("WECHAT_PUSH_TOKEN"); token != "" {
@@ -165,7 +177,7 @@ func (c *check) platform(opts *web.Options, log *slog.Logger) func(*store.DB, *w
 			AppID: s.get("WECHAT_APPID"), Token: token, AESKey: s.get("WECHAT_PUSH_AES_KEY"),
 		})
 		if err != nil {
-			c.errs = append(c.errs, fmt.Errorf("WXHUB_WECHAT_PUSH_…: %w", err))
+			c.own(err, map[string]string{"": "WECHAT_PUSH_TOKEN", "AESKey": "WECHAT_PUSH_AES_KEY", "AppID": "WECHAT_APPID"})
 		}
 	}
 	mp := c.together("WECHAT_MP_APPID", "WECHAT_MP_TOKEN")
@@ -179,14 +191,15 @@ func (c *check) platform(opts *web.Options, log *slog.Logger) func(*store.DB, *w
 			AppID: opts.MPAppID, Token: s.get("WECHAT_MP_TOKEN"), AESKey: s.get("WECHAT_MP_AES_KEY"),
 		})
 		if err != nil {
-			c.errs = append(c.errs, fmt.Errorf("WXHUB_WECHAT_MP_…: %w", err))
+			c.own(err, map[string]string{"": "WECHAT_MP_TOKEN", "AESKey": "WECHAT_MP_AES_KEY", "AppID": "WECHAT_MP_APPID"})
 		}
 	}
-	if pays && notifyURL != "" {
-		var err error
-		if opts.Pay, err = newPay(s, payURL, notifyURL, log); err != nil {
-			c.errs = append(c.errs, fmt.Errorf("WXHUB_PAY_…: %w", err))
+	if pays && login {
+		pay, err := newPay(s, payURL, cmp.Or(notifyURL, "https://missing.invalid/"), log) // missing: said above
+		if err != nil {
+			c.own(err, paySettings)
 		}
+		opts.Pay = pay
 	}
 	return func(db *store.DB, opts *web.Options) (err error) {
 		if login {
@@ -203,6 +216,13 @@ func (c *check) platform(opts *web.Options, log *slog.Logger) func(*store.DB, *w
 		}
 		return err
 	}
+}
+
+// paySettings are our names for the fields that package wechat complains of.
+var paySettings = map[string]string{
+	"": "PAY_MCHID", "MchID": "PAY_MCHID", "AppID": "WECHAT_APPID", "APIURL": "WECHAT_PAY_URL", "NotifyURL": "PAY_NOTIFY_URL",
+	"APIv3Key": "PAY_V3_KEY", "CertSerial": "PAY_CERT_SERIAL", "PrivateKeyPEM": "PAY_PRIVATE_KEY", "PublicKeyID": "PAY_PUBLIC_KEY_ID",
+	"PublicKeyPEM": "PAY_PUBLIC_KEY", "Key": "PAY_V2_KEY", "SignType": "PAY_V2_SIGN_TYPE", "CertPEM": "PAY_CERT", "KeyPEM": "PAY_PRIVATE_KEY",
 }
 
 // newPay makes the version that the settings name.

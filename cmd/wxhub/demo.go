@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"wxhub/hub"
@@ -53,7 +54,7 @@ func (c demoCommand) Run(ctx context.Context, s streams) (err error) {
 	}
 	log := slog.New(levelHandler{newLogger(s.err).Handler(), level})
 
-	l, err := listen(ctx, c.Addr)
+	l, err := listen(ctx, c.Addr, "--addr")
 	if err != nil {
 		return err
 	}
@@ -62,7 +63,7 @@ func (c demoCommand) Run(ctx context.Context, s streams) (err error) {
 	if simAddr == "" {
 		simAddr = nextPort(c.Addr)
 	}
-	simListener, err := listen(ctx, simAddr)
+	simListener, err := listen(ctx, simAddr, "--sim-addr")
 	if err != nil {
 		return err
 	}
@@ -165,10 +166,17 @@ func loadDemoState(path string) (demoState, error) {
 	return state, os.WriteFile(path, text, 0o600)
 }
 
-func listen(ctx context.Context, addr string) (net.Listener, error) {
+// listen names the setting or flag by which another address is chosen.
+func listen(ctx context.Context, addr, by string) (net.Listener, error) {
+	if err := checkAddress(addr); err != nil {
+		return nil, fmt.Errorf("%s: %w", by, err)
+	}
 	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", addr)
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return nil, fmt.Errorf("%w\nAnother program is on this address: choose one with %s, such as 127.0.0.1:9090", err, by)
+	}
 	if err != nil {
-		return nil, fmt.Errorf("%w\nIs another program on this address? Choose one with --addr 127.0.0.1:9090", err)
+		return nil, fmt.Errorf("%s: %w", by, err)
 	}
 	return l, nil
 }

@@ -2,11 +2,11 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"maps"
-	"net"
 	"os"
 	"slices"
 	"strings"
@@ -37,9 +37,9 @@ func (c serveCommand) Run(ctx context.Context, s streams) error {
 	if err != nil {
 		return err
 	}
-	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", set.get("ADDR"))
+	l, err := listen(ctx, set.get("ADDR"), "WXHUB_ADDR")
 	if err != nil {
-		return fmt.Errorf("%w\nIs another program on this address? Choose one with WXHUB_ADDR", err)
+		return errors.Join(err, a.discard())
 	}
 	log.Info("serving", "addr", l.Addr().String(), "version", version())
 	return a.run(ctx, l)

@@ -6,6 +6,8 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"log/slog"
+	"net"
 	"net/netip"
 	"net/url"
 	"os"
@@ -236,8 +238,62 @@ func editDistance(a, b string) int {
 
 // The typed readings below collect their complaints in check.
 type check struct {
-	s    *Settings
-	errs []error
+	s     *Settings
+	errs  []error
+	warns []func(*slog.Logger)
+}
+
+func (c *check) warn(text string, args ...any) {
+	c.warns = append(c.warns, func(log *slog.Logger) { log.Warn(text, args...) })
+}
+
+// own puts our settings' names before complaints of a library that begin with its fields' names.
+func (c *check) own(err error, names map[string]string) {
+	for line := range strings.SplitSeq(err.Error(), "\n") {
+		text := strings.TrimPrefix(line, "wechat: ")
+		field, _, _ := strings.Cut(strings.ReplaceAll(text, ":", " "), " ")
+		name, ok := names[field]
+		if !ok {
+			name = names[""]
+		}
+		c.fail(name, "%s", text)
+	}
+}
+
+// address demands HOST:PORT, :PORT with a port that can be listened on.
+func (c *check) address(name string) {
+	if err := checkAddress(c.s.get(name)); err != nil {
+		c.fail(name, "%v", err)
+	}
+}
+
+func checkAddress(addr string) error {
+	_, port, err := net.SplitHostPort(addr)
+	if n, nerr := strconv.Atoi(port); err != nil || nerr != nil || n < 0 || n > 65535 {
+		return fmt.Errorf("%q is no address: write HOST:PORT or :PORT", addr)
+	}
+	return nil
+}
+
+// scheme demands that a URL begins with one of the schemes. An empty one passes.
+func (c *check) scheme(name, what string, schemes ...string) {
+	text := c.s.get(name)
+	scheme, _, found := strings.Cut(text, "://")
+	if text != "" && (!found || !slices.Contains(schemes, scheme)) {
+		c.fail(name, "begins with none of %s://: %s", strings.Join(schemes, "://, "), what)
+	}
+}
+
+// origins demands * or scheme://host for each.
+func (c *check) origins(name string) []string {
+	list := commaList(c.s.get(name))
+	for _, o := range list {
+		u, err := url.Parse(o)
+		if o != "*" && (err != nil || u.Scheme == "" || u.Host == "" || u.Path != "" && u.Path != "/" || u.RawQuery != "") {
+			c.fail(name, "%q is no origin: write https://shop.example or *", o)
+		}
+	}
+	return list
 }
 
 func (c *check) fail(name, format string, args ...any) {
@@ -316,12 +372,16 @@ func (c *check) apiKeys() map[string]string {
 			name, key = "key"+strconv.Itoa(i+1), name
 		}
 		switch {
-		case len(key) < 8:
-			c.fail("API_KEYS", "key %q is shorter than 8 characters", name)
+		case key == "" && name == "key"+strconv.Itoa(i+1): // a comma at the end
+		case key == "":
+			c.fail("API_KEYS", "key %q is empty", name)
 		case keys[name] != "":
 			c.fail("API_KEYS", "name %q stands twice", name)
 		default:
 			keys[name] = key
+			if len(key) < 16 {
+				c.warn("an API key is shorter than 16 characters and may be guessed", "key", name)
+			}
 		}
 	}
 	return keys

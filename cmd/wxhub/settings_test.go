@@ -22,7 +22,7 @@ const goodKeys = "WXHUB_JWT_KEYS=k1:0123456789abcdef0123456789abcdef"
 func TestServe_refusesBadSettings(t *testing.T) {
 	secret := "canary-secret-canary-secret"
 	code, _, errOut := runMain(t, []string{
-		"WXHUB_JWT_KEYS=k1:short", "WXHUB_API_KEYS=" + secret[:6], "WXHUB_LIMIT_USER=fast", "WXHUB_HEARTBEAT=soon",
+		"WXHUB_JWT_KEYS=k1:short", "WXHUB_API_KEYS=a:" + secret + ",a:x", "WXHUB_ADDR=nonsense", "WXHUB_REDIS_URL=http://x", "WXHUB_DATABASE_URL=mysql://x", "WXHUB_ALLOWED_ORIGINS=foo", "WXHUB_LIMIT_USER=fast", "WXHUB_HEARTBEAT=soon",
 		"WXHUB_PUBLIC_URL=hub.example", "WXHUB_TRUSTED_PROXIES=everyone", "WXHUB_WECHAT_APPID=wx1", "WXHUB_ALWAYS_200=maybe",
 		"WXHUB_PAY_MCHID=1900000109", "WXHUB_PAY_V3_KEY=" + secret, "WXHUB_WECHAT_PUSH_AES_KEY=" + secret,
 		"WXHUB_DATA=" + filepath.Join(t.TempDir(), "data"),
@@ -30,7 +30,7 @@ func TestServe_refusesBadSettings(t *testing.T) {
 	if code != 1 {
 		t.Errorf("exit status %d", code)
 	}
-	for _, name := range []string{"JWT_KEYS", "API_KEYS", "LIMIT_USER", "HEARTBEAT", "PUBLIC_URL", "TRUSTED_PROXIES", "ALWAYS_200",
+	for _, name := range []string{"JWT_KEYS", "API_KEYS", "ADDR", "REDIS_URL", "DATABASE_URL", "ALLOWED_ORIGINS", "LIMIT_USER", "HEARTBEAT", "PUBLIC_URL", "TRUSTED_PROXIES", "ALWAYS_200",
 		"WECHAT_SECRET", "PAY_CERT_SERIAL", "PAY_PRIVATE_KEY", "PAY_PUBLIC_KEY", "PAY_PUBLIC_KEY_ID", "WECHAT_PUSH_TOKEN", "PAY_NOTIFY_URL"} {
 		if !strings.Contains(errOut, "WXHUB_"+name+":") {
 			t.Errorf("%s is not named in:\n%s", name, errOut)
@@ -38,6 +38,16 @@ func TestServe_refusesBadSettings(t *testing.T) {
 	}
 	if strings.Contains(errOut, "canary") {
 		t.Errorf("a secret is in the error:\n%s", errOut)
+	}
+	// The keys' own faults are named by the settings' names, beside all else.
+	_, _, errOut = runMain(t, []string{"WXHUB_WECHAT_APPID=wx1", "WXHUB_WECHAT_SECRET=x", "WXHUB_PAY_MCHID=x", "WXHUB_PAY_V3_KEY=short",
+		"WXHUB_PAY_CERT_SERIAL=zz", "WXHUB_PAY_PRIVATE_KEY=x", "WXHUB_PAY_PUBLIC_KEY_ID=x", "WXHUB_PAY_PUBLIC_KEY=x",
+		"WXHUB_WECHAT_PUSH_TOKEN=t", "WXHUB_WECHAT_PUSH_AES_KEY=x", "WXHUB_DATA=" + t.TempDir()}, "serve")
+	for _, name := range []string{"JWT_KEYS", "PAY_MCHID", "PAY_V3_KEY", "PAY_CERT_SERIAL", "PAY_PRIVATE_KEY", "PAY_PUBLIC_KEY_ID", "PAY_PUBLIC_KEY",
+		"WECHAT_PUSH_AES_KEY", "PAY_NOTIFY_URL"} {
+		if !strings.Contains(errOut, "WXHUB_"+name+":") {
+			t.Errorf("%s is not named in:\n%s", name, errOut)
+		}
 	}
 	if code, _, errOut = runMain(t, nil, "serve"); code != 1 || !strings.Contains(errOut, "WXHUB_JWT_KEYS: missing") {
 		t.Errorf("without settings: %d %s", code, errOut)

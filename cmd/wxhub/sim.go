@@ -25,7 +25,7 @@ func (c simCommand) Run(ctx context.Context, s streams) error {
 	if err != nil {
 		return err
 	}
-	l, err := listen(ctx, c.Addr)
+	l, err := listen(ctx, c.Addr, "--addr")
 	if err != nil {
 		return err
 	}

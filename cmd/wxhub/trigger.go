@@ -10,6 +10,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"time"
@@ -224,11 +225,14 @@ func triggerFlags(hubURL, simURL string) (flags string) {
 	return flags
 }
 
-// commandName is how this program was called: `go run` leaves a binary in a temporary folder.
+// commandName is how to call this program again: `go run` leaves a binary in a temporary folder.
 func commandName() string {
 	path, err := os.Executable()
 	if err == nil && strings.Contains(filepath.ToSlash(path), "/go-build") {
 		return "go run ./cmd/wxhub"
 	}
-	return "wxhub"
+	if found, err := exec.LookPath("wxhub"); err == nil && found != "" {
+		return "wxhub"
+	}
+	return os.Args[0]
 }
