@@ -74,7 +74,7 @@ func browse(t *testing.T, lang string, width, height int) tab {
 func (b tab) do(steps ...step) {
 	b.t.Helper()
 	for i, s := range steps {
-		ctx, cancel := context.WithTimeout(b.ctx, 30*time.Second)
+		ctx, cancel := context.WithTimeout(b.ctx, 90*time.Second) // other packages compile meanwhile
 		err := chromedp.Do(ctx, s)
 		cancel()
 		if err != nil {
@@ -85,7 +85,7 @@ func (b tab) do(steps ...step) {
 
 func (b tab) text(selector string) string {
 	b.t.Helper()
-	ctx, cancel := context.WithTimeout(b.ctx, 30*time.Second)
+	ctx, cancel := context.WithTimeout(b.ctx, 90*time.Second) // other packages compile meanwhile
 	defer cancel()
 	text, err := chromedp.Run(ctx, chromedp.Text(chromedp.CSS(selector)))
 	if err != nil {
