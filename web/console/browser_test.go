@@ -26,7 +26,7 @@ type tab struct {
 	ctx context.Context
 }
 
-// browse opens a tab. What the test causes on purpose is named by words of the complaint.
+// browse opens a tab. The server it looks at is started before it, so that it outlives the page. What the test causes on purpose is named by words of the complaint.
 func browse(t *testing.T, lang string, width, height int, expected ...string) tab {
 	t.Helper()
 	path, err := exec.LookPath("chromium")
@@ -177,7 +177,7 @@ func (b tab) logIn(f *fake) {
 }
 
 func TestConsole_login(t *testing.T) {
-	b, f := browse(t, "en-US", 1280, 900, "status of 401"), newFake(t)
+	f, b := newFake(t), browse(t, "en-US", 1280, 900, "status of 401")
 	b.do(chromedp.Navigate(f.URL+"/console/"), see(id("login-user")))
 	b.keep("login-en")
 	b.do(write("login-user", "admin"), write("login-password", "wrong"), click("login-submit"), see(id("failure")))
@@ -194,7 +194,7 @@ func TestConsole_login(t *testing.T) {
 }
 
 func TestConsole_figures(t *testing.T) {
-	b, f := browse(t, "zh-CN", 1280, 900), newFake(t)
+	f, b := newFake(t), browse(t, "zh-CN", 1280, 900)
 	b.logIn(f)
 	b.until(id("stat-sockets"), "12")
 	b.do(see("figure canvas"), see("table tbody tr:nth-child(2)"))
@@ -214,7 +214,7 @@ func TestConsole_figures(t *testing.T) {
 }
 
 func TestConsole_room(t *testing.T) {
-	b, f := browse(t, "zh-CN", 1280, 900), newFake(t)
+	f, b := newFake(t), browse(t, "zh-CN", 1280, 900)
 	b.logIn(f)
 	b.do(click("nav-rooms"), see(id("room-notice")))
 	b.keep("rooms-zh")
@@ -232,7 +232,7 @@ func TestConsole_room(t *testing.T) {
 }
 
 func TestConsole_broadcast(t *testing.T) {
-	b, f := browse(t, "zh-CN", 1280, 900), newFake(t)
+	f, b := newFake(t), browse(t, "zh-CN", 1280, 900)
 	b.logIn(f)
 	b.do(click("nav-broadcast"), see(id("broadcast-payload")))
 	b.keep("broadcast-zh")
@@ -269,7 +269,7 @@ func TestConsole_broadcast(t *testing.T) {
 }
 
 func TestConsole_refund(t *testing.T) {
-	b, f := browse(t, "zh-CN", 1280, 900), newFake(t)
+	f, b := newFake(t), browse(t, "zh-CN", 1280, 900)
 	b.logIn(f)
 	const order = "2026112114030001"
 	b.do(click("nav-orders"), see(id("refund-"+order)))
@@ -302,7 +302,7 @@ func TestConsole_refund(t *testing.T) {
 }
 
 func TestConsole_reply(t *testing.T) {
-	b, f := browse(t, "zh-CN", 1280, 900), newFake(t)
+	f, b := newFake(t), browse(t, "zh-CN", 1280, 900)
 	b.logIn(f)
 	b.do(click("nav-inbox"), see(id("conversation-c1")))
 	b.until(id("conversation-c1"), "2")
@@ -324,7 +324,7 @@ func TestConsole_reply(t *testing.T) {
 }
 
 func TestConsole_users(t *testing.T) {
-	b, f := browse(t, "en-US", 1280, 900), newFake(t)
+	f, b := newFake(t), browse(t, "en-US", 1280, 900)
 	b.logIn(f)
 	b.do(click("nav-users"), see(id("user-id")), write("user-id", "u-3f9c1d77"), press(kb.Enter), see(id("user-disconnect")))
 	b.do(click("user-disconnect"), see(id("user-done")))
@@ -341,7 +341,7 @@ func TestConsole_users(t *testing.T) {
 
 // What fails says why, where it is explained, and how to try again; what was there stays.
 func TestConsole_failure(t *testing.T) {
-	b, f := browse(t, "en-US", 1280, 900, "status of 503", "ERR_CONNECTION_REFUSED", "WebSocket connection"), newFake(t)
+	f, b := newFake(t), browse(t, "en-US", 1280, 900, "status of 503", "ERR_CONNECTION_REFUSED", "WebSocket connection")
 	b.logIn(f)
 	away := func(is bool) {
 		f.mu.Lock()
@@ -363,7 +363,7 @@ func TestConsole_failure(t *testing.T) {
 
 // Who wants it dark gets it dark, TDesign's parts included.
 func TestConsole_inTheDark(t *testing.T) {
-	b, f := browse(t, "zh-CN", 1280, 900), newFake(t)
+	f, b := newFake(t), browse(t, "zh-CN", 1280, 900)
 	dark := emulation.SetEmulatedMediaParams{Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: "dark"}}}
 	if _, err := chromedp.Call(b.ctx, emulation.SetEmulatedMedia, dark); err != nil {
 		t.Fatal(err)
@@ -392,7 +392,7 @@ const brightness = `e => { for (; e; e = e.parentElement) { const c = getCompute
 
 // The hub forgets the token as well.
 func TestConsole_logout(t *testing.T) {
-	b, f := browse(t, "zh-CN", 1280, 900), newFake(t)
+	f, b := newFake(t), browse(t, "zh-CN", 1280, 900)
 	b.logIn(f)
 	b.do(click("logout"), see(id("login-user")))
 	for end := time.Now().Add(10 * time.Second); !f.done("logout"); time.Sleep(20 * time.Millisecond) {
@@ -411,7 +411,7 @@ func TestConsole_onAPhone(t *testing.T) {
 }
 
 func onAPhone(t *testing.T, lang string) {
-	b, f := browse(t, lang, 390, 844), newFake(t)
+	f, b := newFake(t), browse(t, lang, 390, 844)
 	b.do(chromedp.Navigate(f.URL+"/console/"), see(id("login-user")))
 	b.keep(lang + "-phone-login")
 	b.logIn(f)

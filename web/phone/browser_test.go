@@ -24,6 +24,7 @@ type tab struct {
 	ctx context.Context
 }
 
+// browse opens a tab. The server it looks at is started before it, so that it outlives the page, which would complain.
 func browse(t *testing.T, lang string, width, height int) tab {
 	t.Helper()
 	path, err := exec.LookPath("chromium")
@@ -147,7 +148,7 @@ func inState(side, state string) step {
 
 // One buys, the other sees it; then the chat, the orders and the language.
 func TestPage_buyAndSee(t *testing.T) {
-	b, f := browse(t, "zh-CN", 1280, 900), newFake(t)
+	f, b := newFake(t), browse(t, "zh-CN", 1280, 900)
 	b.do(chromedp.Navigate(f.URL+"/phone/"), inState("left", "connected"), inState("right", "connected"), see(on("left", "buy-tea")))
 	b.keep("desktop-zh")
 	b.do(click("left", "buy-tea"), see(on("left", "pay-sheet")))
@@ -186,7 +187,7 @@ func TestPage_buyAndSee(t *testing.T) {
 
 // A phone without network misses a purchase and has it when it is back, once.
 func TestPage_airplane(t *testing.T) {
-	b, f := browse(t, "en-US", 1280, 900), newFake(t)
+	f, b := newFake(t), browse(t, "en-US", 1280, 900)
 	b.do(chromedp.Navigate(f.URL+"/phone/"), inState("left", "connected"), inState("right", "connected"), see(on("left", "buy-mug")),
 		click("right", "tab-me"), click("right", "airplane"), inState("right", "connecting"),
 		click("left", "buy-mug"), see(on("left", "pay-sheet")), click("left", "pay-confirm"), see(on("left", "toast")))
@@ -206,7 +207,7 @@ func TestPage_airplane(t *testing.T) {
 
 // The phone changes hands: another person signs in, with orders and a chat of their own.
 func TestPage_swap(t *testing.T) {
-	b, f := browse(t, "en-US", 1280, 900), newFake(t)
+	f, b := newFake(t), browse(t, "en-US", 1280, 900)
 	b.do(chromedp.Navigate(f.URL+"/phone/"), inState("left", "connected"), inState("right", "connected"), see(on("left", "buy-mug")),
 		click("left", "buy-mug"), see(on("left", "pay-sheet")), click("left", "pay-cancel"), gone(on("left", "pay-sheet")),
 		click("left", "tab-me"), see(on("left", "order-item")))
@@ -232,7 +233,7 @@ func TestPage_swap(t *testing.T) {
 
 // Cancelling with the keyboard pays nothing and gives the shop back.
 func TestPage_cancel(t *testing.T) {
-	b, f := browse(t, "en-US", 1280, 900), newFake(t)
+	f, b := newFake(t), browse(t, "en-US", 1280, 900)
 	b.do(chromedp.Navigate(f.URL+"/phone/"), inState("left", "connected"), see(on("left", "buy-tea")),
 		chromedp.Focus(chromedp.CSS(on("left", "buy-tea"))), chromedp.KeyEvent("\r"), see(on("left", "pay-sheet")),
 		chromedp.KeyEvent("\x1b"), gone(on("left", "pay-sheet")),
@@ -244,7 +245,7 @@ func TestPage_cancel(t *testing.T) {
 
 // On a small screen one phone is in front; the other tells that something came.
 func TestPage_smallScreen(t *testing.T) {
-	b, f := browse(t, "zh-CN", 390, 844), newFake(t)
+	f, b := newFake(t), browse(t, "zh-CN", 390, 844)
 	b.do(chromedp.EmulateViewport(390, 844, chromedp.EmulateScale(2), chromedp.EmulateMobile),
 		chromedp.Navigate(f.URL+"/phone/"), inState("left", "connected"), see(on("left", "buy-tea")),
 		chromedp.WaitNotVisible(chromedp.CSS(on("right", "socket-state"))))
