@@ -52,12 +52,25 @@ func writeError(w http.ResponseWriter, status int, word, text string) {
 // the hub owns the socket from then on. After an error the answer has been written.
 // The caller has checked the token behind s, and the Origin.
 func (h *Hub) Accept(w http.ResponseWriter, r *http.Request, s Session) error {
+	c, err := h.upgrade(w, r, s, native{})
+	if err != nil {
+		return err
+	}
+	h.register(c)
+	c.greet(func() { c.welcome(r.URL.Query()["room"]) })
+	c.open()
+	return nil
+}
+
+// upgrade answers the handshake: the answer waits in the corked Conn for what is said first. The caller registers
+// the Conn, greets and opens it.
+func (h *Hub) upgrade(w http.ResponseWriter, r *http.Request, s Session, p protocol) (*Conn, error) {
 	if !h.enterSocket() {
 		w.Header().Set("Retry-After", "2")
 		writeError(w, http.StatusServiceUnavailable, "unavailable", "this node is stopping")
-		return ErrClosed
+		return nil, ErrClosed
 	}
-	c := &Conn{hub: h, id: newClientID(), user: s.User, corked: true}
+	c := &Conn{hub: h, id: newClientID(), user: s.User, proto: p, corked: true}
 	c.session.Store(&s)
 	c.timer.owner = c
 	ws, err := upgrader.Upgrade(&hijack{ResponseWriter: w, c: c}, r, nil)
@@ -66,7 +79,7 @@ func (h *Hub) Accept(w http.ResponseWriter, r *http.Request, s Session) error {
 			_ = c.net.Close()
 		}
 		h.conns.Done()
-		return fmt.Errorf("hub: upgrade: %w", err)
+		return nil, fmt.Errorf("hub: upgrade: %w", err)
 	}
 	c.ws = ws
 	c.handlers()
@@ -74,18 +87,25 @@ func (h *Hub) Accept(w http.ResponseWriter, r *http.Request, s Session) error {
 	c.opened = now
 	c.heard.Store(now)
 	c.sent.Store(now)
-	h.register(c)
-	if err := protect(func() error { c.welcome(r); return nil }); err != nil {
-		h.log.Error("panic in a socket's welcome", "client", c.id, "error", err)
+	return c, nil
+}
+
+// greet runs what is said first; a panic in it closes the socket.
+func (c *Conn) greet(first func()) {
+	if err := protect(func() error { first(); return nil }); err != nil {
+		c.hub.log.Error("panic in a socket's welcome", "client", c.id, "error", err)
 		c.close(DisconnectFault)
 	}
-	next := now + int64(h.heartbeat)
-	if !s.ExpiresAt.IsZero() {
+}
+
+// open sets the clock for the Conn and starts its reader, which owns it from now on.
+func (c *Conn) open() {
+	next := c.opened + int64(c.hub.heartbeat)
+	if s := c.session.Load(); !s.ExpiresAt.IsZero() {
 		next = min(next, s.ExpiresAt.UnixNano())
 	}
-	h.wheel.set(&c.timer, next)
+	c.hub.wheel.set(&c.timer, next)
 	go c.serve()
-	return nil
 }
 
 func newClientID() string {
@@ -117,11 +137,11 @@ func (h *hijack) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 
 // welcome joins the rooms that the socket begins with and sends the welcome, the answer to the handshake
 // before it and what was missed behind it in one write.
-func (c *Conn) welcome(r *http.Request) {
+func (c *Conn) welcome(rooms []string) {
 	defer c.uncork()
 	ctx, cancel := context.WithTimeout(c.hub.ctx, c.hub.patience)
 	defer cancel()
-	asked := firstRooms(c.user, r.URL.Query()["room"])
+	asked := firstRooms(c.user, rooms)
 	joined := make([]*joining, 0, len(asked))
 	for i, a := range asked {
 		j := &joining{name: a.name, since: a.since}
@@ -145,7 +165,7 @@ func (c *Conn) welcome(r *http.Request) {
 			j.err = c.away("connect", j.err)
 		}
 	}
-	c.finish(joined, func() []byte { return c.appendWelcome(joined) })
+	c.finish(joined, func() []byte { return c.proto.welcome(c, joined) })
 }
 
 func (c *Conn) appendWelcome(joined []*joining) []byte {

@@ -141,7 +141,7 @@ func BenchmarkRecover100(b *testing.B) {
 	defer r.exit()
 	b.ReportAllocs()
 	for b.Loop() {
-		p, err := r.since(b.Context(), Position{at.Epoch, at.Offset - 100}, at)
+		p, err := r.since(b.Context(), encodeNative, Position{at.Epoch, at.Offset - 100}, at)
 		if err != nil || p.n != 100 {
 			b.Fatal(p.n, err)
 		}

@@ -26,6 +26,8 @@ type Conn struct {
 	ws      *websocket.Conn // read by the reader only; writes through the door
 	br      *bufio.Reader   // the buffer ws reads from: tells whether more has come already
 	session atomic.Pointer[Session]
+	proto   protocol
+	speaks  encoding // fixed before the first room is joined
 
 	// Owned by the reader.
 	early  []byte // what the client sent before the upgrade was answered
@@ -100,7 +102,7 @@ func (c *Conn) turn() (more bool) {
 	case kind == websocket.TextMessage && !utf8.Valid(buf.Bytes()):
 		c.close(Disconnect{Code: websocket.CloseInvalidFramePayloadData, Word: "utf8"})
 	default:
-		c.handle(kind == websocket.TextMessage, buf.Bytes(), asked)
+		c.proto.handle(c, kind == websocket.TextMessage, buf.Bytes(), asked)
 	}
 	return true
 }
@@ -186,7 +188,7 @@ func (c *Conn) closeLocked(d Disconnect) bool {
 	if c.flushing {
 		_ = c.net.SetWriteDeadline(c.closeBy)
 	}
-	c.pushLocked(piece{buf: closeFrame(d), frames: 1})
+	c.pushLocked(piece{buf: c.proto.goodbye(d), frames: 1})
 	if !c.peerDone { // else the reader is about to end
 		c.hub.tasks.Add(1)
 		go func() {
@@ -257,40 +259,22 @@ func (c *Conn) depart() {
 	}
 }
 
-// ring is the wheel's visit: heartbeat, silence, expiry.
+// ring is the wheel's visit: expiry, and what the protocol does against silence.
 func (c *Conn) ring(now int64) (next int64) {
-	beat := int64(c.hub.heartbeat)
-	silence := beat * 12 / 5
-	heard, sent := c.heard.Load(), c.sent.Load()
 	expires := int64(0)
 	if at := c.session.Load().ExpiresAt; !at.IsZero() {
 		expires = at.UnixNano()
 	}
-	switch {
-	case expires != 0 && now >= expires:
+	if expires != 0 && now >= expires {
 		c.close(DisconnectExpired)
 		return 0
-	case now-heard >= silence:
-		c.close(DisconnectSilent)
-		return 0
 	}
-	var out []byte
-	if now-sent >= beat {
-		out = heartbeatFrame(now)
-		c.asked.Store(true)
-		sent = now
-	}
-	nudge := heard + beat*3/2
-	if now >= nudge && c.pinged <= heard { // a page that ignores heartbeats has a stack that answers pings
-		out = append(out, finPing, 0)
-		c.pinged = now
-	}
+	out, next := c.proto.beat(c, now)
 	if len(out) > 0 {
 		c.send(1, out)
 	}
-	next = min(sent+beat, heard+silence)
-	if c.pinged <= heard {
-		next = min(next, nudge)
+	if next == 0 {
+		return 0
 	}
 	if expires != 0 {
 		next = min(next, expires)

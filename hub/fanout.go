@@ -68,8 +68,9 @@ func (r *Room) fanOut() {
 		}
 		batch := r.cutLocked()
 		chunks := r.chunks // only ever appended to
+		speak := r.speak
 		r.mu.Unlock()
-		batch.encode(r.name)
+		batch.encode(r.name, speak)
 		batch.spread(r.hub, chunks)
 		r.mu.Lock()
 		for i := range batch.said {
@@ -81,12 +82,18 @@ func (r *Room) fanOut() {
 	}
 }
 
-// A batch is a run of messages that goes to every member in one write each. It is encoded once.
+// A batch is a run of messages that goes to every member in one write each. It is encoded once for each
+// encoding that members need.
 type batch struct {
-	last uint64 // number of its last message
-	said []said
+	last  uint64 // number of its last message
+	said  []said
+	forms [encodings]form
+}
+
+// A form is a batch in one encoding. It is empty where no member needs it.
+type form struct {
 	buf  []byte // frames laid end to end
-	ends []int  // where each ends in buf
+	ends []int  // where each message ends in buf
 }
 
 func (r *Room) cutLocked() *batch {
@@ -101,30 +108,37 @@ func (r *Room) cutLocked() *batch {
 	return b
 }
 
-func (b *batch) encode(room string) {
+// encode encodes the batch for the members that speak counts: whoever joins later is not meant.
+func (b *batch) encode(room string, speak [encodings]int32) {
 	size := 0
 	for i := range b.said {
 		size += len(b.said[i].m.Payload) + len(room) + 192
 	}
-	b.buf = make([]byte, 0, size)
-	b.ends = make([]int, len(b.said))
-	for i := range b.said {
-		b.buf = appendPushFrame(b.buf, room, b.said[i].epoch, &b.said[i].m)
-		b.ends[i] = len(b.buf)
+	for e, n := range speak {
+		if n == 0 {
+			continue
+		}
+		f := form{buf: make([]byte, 0, size), ends: make([]int, len(b.said))}
+		for i := range b.said {
+			f.buf = encoding(e).appendPush(f.buf, room, b.said[i].epoch, &b.said[i].m)
+			f.ends[i] = len(f.buf)
+		}
+		b.forms[e] = f
 	}
 }
 
-// after returns the frames numbered above from.
-func (b *batch) after(from uint64) piece {
-	first := b.last - uint64(len(b.ends)) + 1
-	switch {
-	case from >= b.last:
+// after returns the frames numbered above from, as a member that speaks e hears them.
+func (b *batch) after(e encoding, from uint64) piece {
+	if from >= b.last {
 		return piece{}
-	case from < first:
-		return piece{buf: b.buf, frames: len(b.ends)}
+	}
+	f := &b.forms[e]
+	first := b.last - uint64(len(f.ends)) + 1
+	if from < first {
+		return piece{buf: f.buf, frames: len(f.ends)}
 	}
 	skip := int(from - first + 1)
-	return piece{buf: b.buf[b.ends[skip-1]:], frames: len(b.ends) - skip}
+	return piece{buf: f.buf[f.ends[skip-1]:], frames: len(f.ends) - skip}
 }
 
 // spread hands the batch to the members of all chunks and returns when each has it, in its socket or in
@@ -167,7 +181,7 @@ func (m *member) hear(b *batch) int {
 	if m.gone || c.closing {
 		return 0
 	}
-	p := b.after(m.from)
+	p := b.after(c.speaks, m.from)
 	if p.frames == 0 {
 		return 0
 	}

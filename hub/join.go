@@ -15,6 +15,7 @@ type joining struct {
 	m      *member
 	at     Position // live from here
 	replay replay
+	mail   bool // the replay is what the user has not acknowledged, whatever position was brought
 	err    error // a *refusal or our fault: not joined
 }
 
@@ -42,15 +43,27 @@ func (c *Conn) begin(ctx context.Context, j *joining) {
 		j.err = ErrClosed
 		return
 	}
-	switch {
-	case j.since != nil:
-		j.replay, j.err = j.room.since(ctx, *j.since, j.at)
-	case c.hub.isMail(j.room.rule) && c.session.Load().owns(j.room.rule, j.name):
-		j.replay, j.err = j.room.unacknowledged(ctx, j.at)
+	if j.since != nil {
+		j.replay, j.err = j.room.since(ctx, c.speaks, *j.since, j.at)
+	}
+	if j.err == nil && !j.recovered() {
+		c.mailFollows(ctx, j)
 	}
 	if j.err != nil {
 		c.forget(j.m)
 		j.m = nil
+	}
+}
+
+// recovered tells whether everything after the position that the client brought follows.
+func (j *joining) recovered() bool { return j.since != nil && !j.mail && j.replay.complete }
+
+// mailFollows has the letters follow that the user has not acknowledged, if the room is the user's own mail: a
+// position that is of no use must not lose them.
+func (c *Conn) mailFollows(ctx context.Context, j *joining) {
+	if c.hub.isMail(j.room.rule) && c.session.Load().owns(j.room.rule, j.name) {
+		j.mail = true
+		j.replay, j.err = j.room.unacknowledged(ctx, c.speaks, j.at)
 	}
 }
 
@@ -72,7 +85,7 @@ func (c *Conn) finish(joined []*joining, first func() []byte) {
 		}
 	}
 	for _, j := range joined {
-		if j.m != nil && j.since == nil && j.replay.n > 0 && !j.replay.complete {
+		if j.m != nil && j.mail && j.replay.n > 0 && !j.replay.complete {
 			// More mail than one replay holds: it comes back for the rest.
 			c.hub.start(func() {
 				if c.waitDrained() {
@@ -164,13 +177,13 @@ func (c *Conn) forget(m *member) bool {
 }
 
 // since reads what a client that stands at since has missed before at. Not complete: it has to start afresh.
-func (r *Room) since(ctx context.Context, since, at Position) (replay, error) {
+func (r *Room) since(ctx context.Context, speaks encoding, since, at Position) (replay, error) {
 	h := r.hub
 	if since.Epoch != at.Epoch || since.Offset > at.Offset {
 		h.notRecovered.Add(1)
 		return replay{}, nil
 	}
-	p, err := r.read(ctx, since.Offset, at)
+	p, err := r.read(ctx, speaks, since.Offset, at)
 	switch {
 	case errors.Is(err, errBound), errors.Is(err, errGone):
 		h.notRecovered.Add(1)
@@ -184,7 +197,7 @@ func (r *Room) since(ctx context.Context, since, at Position) (replay, error) {
 
 // unacknowledged reads the mail of a device that brings no Position: what its user has not acknowledged
 // and is still kept, or as much of it from the oldest as one replay holds.
-func (r *Room) unacknowledged(ctx context.Context, at Position) (replay, error) {
+func (r *Room) unacknowledged(ctx context.Context, speaks encoding, at Position) (replay, error) {
 	if at.Offset == 0 {
 		return replay{complete: true}, nil
 	}
@@ -193,7 +206,7 @@ func (r *Room) unacknowledged(ctx context.Context, at Position) (replay, error) 
 		return replay{}, err
 	}
 	for {
-		p, err := r.read(ctx, acked, at)
+		p, err := r.read(ctx, speaks, acked, at)
 		if errors.Is(err, errGone) {
 			page, err := r.stream().Read(ctx, r.name, Query{After: acked, Limit: 1})
 			if err != nil {
@@ -214,7 +227,7 @@ func (r *Room) unacknowledged(ctx context.Context, at Position) (replay, error) 
 
 // read reads the messages above after up to at, all of them or errGone; with errBound those that one
 // replay holds.
-func (r *Room) read(ctx context.Context, after uint64, at Position) (p replay, err error) {
+func (r *Room) read(ctx context.Context, speaks encoding, after uint64, at Position) (p replay, err error) {
 	l := &r.hub.limits
 	for next := after + 1; next <= at.Offset; {
 		page, err := r.stream().Read(ctx, r.name, Query{After: next - 1, Limit: min(int(at.Offset-next)+1, fillPage)})
@@ -235,7 +248,7 @@ func (r *Room) read(ctx context.Context, after uint64, at Position) (p replay, e
 			if p.n >= l.ReplayFrames || len(p.buf)+len(m.Payload) > l.ReplayBytes && p.n > 0 {
 				return p, errBound
 			}
-			p.buf = appendPushFrame(p.buf, r.name, page.Epoch, m)
+			p.buf = speaks.appendPush(p.buf, r.name, page.Epoch, m)
 			p.n++
 			next++
 		}

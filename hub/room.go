@@ -32,8 +32,9 @@ type Room struct {
 	filling bool   // a fill runs
 	again   bool   // … and must look once more
 	chunks  []*chunk
-	open    int // a chunk that may have a free seat
-	size    int // members
+	open    int              // a chunk that may have a free seat
+	size    int              // members
+	speak   [encodings]int32 // … by encoding
 	people  people
 	timer   entry
 }
@@ -234,6 +235,7 @@ func (r *Room) sit(m *member) {
 	ch.members = append(ch.members, m)
 	ch.mu.Unlock()
 	r.size++
+	r.speak[m.conn.speaks]++
 }
 
 func (r *Room) rise(m *member) {
@@ -249,6 +251,7 @@ func (r *Room) rise(m *member) {
 	m.chunk = nil
 	r.open = ch.at
 	r.size--
+	r.speak[m.conn.speaks]--
 }
 
 // each calls f for every member, without holding the room.
