@@ -85,7 +85,7 @@ func BenchmarkOutbox(b *testing.B) {
 					fill(i)
 					b.StartTimer()
 					for done := 0; done < backlog; {
-						rows := must(db.ClaimOutbox(b.Context(), "node", 100, time.Minute))(b)
+						rows := must(db.ClaimOutbox(b.Context(), "node", everyKind, 100, time.Minute))(b)
 						var seqs []int64
 						for _, r := range rows {
 							seqs = append(seqs, r.Seq)

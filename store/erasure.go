@@ -123,6 +123,9 @@ func (t *tx) eraseMail(u User) error {
 	if _, err := t.exec("DELETE FROM letters WHERE user_id = ?", u.ID); err != nil {
 		return err
 	}
+	if err := t.eraseQuota(u.ID); err != nil {
+		return err
+	}
 	_, err := t.exec("DELETE FROM outbox WHERE kind = ? AND recipient = ?", TellMail, u.ID)
 	for _, kind := range openIDKinds {
 		if err == nil {

@@ -14,7 +14,7 @@ import (
 func traces(t testing.TB, db *DB, words []string, except ...string) (found []string) {
 	t.Helper()
 	tables := "SELECT name FROM sqlite_master WHERE type = 'table'"
-	if _, isPostgres := db.engine.(*postgres); isPostgres {
+	if _, isPostgres := db.engine.(counting).engine.(*postgres); isPostgres {
 		tables = "SELECT tablename FROM pg_tables WHERE schemaname = 'public'"
 	}
 	check(t, db.engine.read(t.Context(), true, func(tx *tx) error {

@@ -97,6 +97,12 @@ func (t *tx) addMail(user string, l Letter) (uint64, error) {
 	if _, err := t.exec("UPDATE mailboxes SET head = ?, newest_at = ? WHERE user_id = ?", seq, newest, user); err != nil {
 		return 0, err
 	}
+	if old := seq - int64(t.mailCount); old > 0 {
+		if _, err := t.dropLetters("user_id = ? AND seq <= ?", user, old); err != nil {
+			return 0, err
+		}
+	}
+	t.counts.Stored++
 	return uint64(seq), t.addOutbox(Telling{Kind: TellMail, To: user, ID: l.ID, Action: l.Action})
 }
 
@@ -181,8 +187,16 @@ func (db *DB) AckMail(ctx context.Context, user string, seq uint64) error {
 		return fmt.Errorf("ack mail: %w", in.err)
 	}
 	err := db.engine.write(ctx, func(t *tx) error {
-		_, err := t.exec(`UPDATE mailboxes SET acked = CASE WHEN head < ? THEN head ELSE ? END
+		n, err := t.exec(`UPDATE mailboxes SET acked = CASE WHEN head < ? THEN head ELSE ? END
 			WHERE user_id = ? AND acked < ? AND acked < head`, clamp(seq), clamp(seq), user, clamp(seq))
+		if err != nil || n == 0 {
+			return err
+		}
+		if n, err = t.exec("UPDATE letters SET acked_at = ? WHERE user_id = ? AND seq <= ? AND acked_at = 0", stamp(t.now), user, clamp(seq)); err != nil {
+			return err
+		}
+		t.counts.Acked += uint64(n)
+		_, err = t.exec("DELETE FROM fallbacks WHERE user_id = ? AND seq <= ? AND state IN ('waiting', 'held')", user, clamp(seq))
 		return err
 	})
 	if err != nil {

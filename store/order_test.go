@@ -128,7 +128,7 @@ func testMarkPaid(t *testing.T, open opener) {
 	if o.State != OrderPaid || o.TransactionID != "t1" || o.Late || !o.PaidAt.Equal(testPayment("", "").PaidAt) {
 		t.Errorf("order %+v", o)
 	}
-	rows := must(db.ClaimOutbox(ctx, "node", 10, time.Minute))(t)
+	rows := must(db.ClaimOutbox(ctx, "node", everyKind, 10, time.Minute))(t)
 	if len(rows) != 2 || rows[0].Kind != TellRoom || string(rows[0].Payload) != `{"quantity": 2}` || rows[1].Kind != TellMail ||
 		rows[1].To != alice.ID || len(rows[1].Payload) != 0 || rows[0].Attempts != 1 || !rows[0].CreatedAt.Equal(c.now()) {
 		t.Errorf("outbox %+v", rows)

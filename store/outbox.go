@@ -39,6 +39,7 @@ type OutboxRow struct {
 	Telling
 	Attempts  int // this claim included
 	CreatedAt time.Time
+	FreshAt   time.Time // from when on its age counts: CreatedAt, or when an admin revived it
 }
 
 // tell stores what is to be said. What was told before (same Kind, To and ID) is not told again.
@@ -88,10 +89,10 @@ type lane struct {
 	to   string
 }
 
-// ClaimOutbox leases up to n (1 to 512) due rows to owner, in Seq order. Rows of one (Kind, To) are never claimed past
+// ClaimOutbox leases up to n (1 to 512) due rows of some kinds to owner, in Seq order of each kind. Rows of one (Kind, To) are never claimed past
 // an earlier one that still waits, so that their order holds. A lease that ran out is claimable by anybody; on SQLite,
 // leases end with their process.
-func (db *DB) ClaimOutbox(ctx context.Context, owner string, n int, lease time.Duration) ([]OutboxRow, error) {
+func (db *DB) ClaimOutbox(ctx context.Context, owner string, kinds []TellingKind, n int, lease time.Duration) ([]OutboxRow, error) {
 	var in inputs
 	in.text("owner", owner, 1, maxName)
 	in.number("n", int64(n), 1, maxList)
@@ -102,14 +103,14 @@ func (db *DB) ClaimOutbox(ctx context.Context, owner string, n int, lease time.D
 	// The usual case, that nothing is due, costs no transaction.
 	idle := true
 	err := db.engine.read(ctx, false, func(t *tx) error {
-		seqs, err := t.claimable(1)
+		seqs, err := t.claimable(kinds, 1)
 		idle = len(seqs) == 0
 		return err
 	})
 	var rows []OutboxRow
 	if err == nil && !idle {
 		err = db.engine.write(ctx, func(t *tx) (err error) {
-			rows, err = t.claim(owner, n, lease)
+			rows, err = t.claim(owner, kinds, n, lease)
 			return err
 		})
 	}
@@ -119,8 +120,8 @@ func (db *DB) ClaimOutbox(ctx context.Context, owner string, n int, lease time.D
 	return rows, nil
 }
 
-func (t *tx) claim(owner string, n int, lease time.Duration) ([]OutboxRow, error) {
-	seqs, err := t.claimable(n)
+func (t *tx) claim(owner string, kinds []TellingKind, n int, lease time.Duration) ([]OutboxRow, error) {
+	seqs, err := t.claimable(kinds, n)
 	if err == nil && t.pg {
 		seqs, err = t.lockClaimable(seqs)
 	}
@@ -131,30 +132,35 @@ func (t *tx) claim(owner string, n int, lease time.Duration) ([]OutboxRow, error
 	marks, args := list(seqs)
 	err = t.rows(func(scan func(...any) error) error {
 		var r OutboxRow
-		var created int64
-		err := scan(&r.Seq, &r.Kind, &r.To, &r.ID, &r.Action, (*[]byte)(&r.Payload), &r.Attempts, &created)
-		r.CreatedAt = moment(created)
+		var created, fresh int64
+		err := scan(&r.Seq, &r.Kind, &r.To, &r.ID, &r.Action, (*[]byte)(&r.Payload), &r.Attempts, &created, &fresh)
+		r.CreatedAt, r.FreshAt = moment(created), moment(max(created, fresh))
 		rows = append(rows, r)
 		return err
 	}, `UPDATE outbox SET owner = ?, due_at = ?, attempts = attempts + 1 WHERE seq IN `+marks+`
-		RETURNING seq, kind, recipient, id, action, payload, attempts, created_at`,
+		RETURNING seq, kind, recipient, id, action, payload, attempts, created_at, fresh_at`,
 		append([]any{owner, stamp(t.now.Add(lease))}, args...)...)
 	slices.SortFunc(rows, func(a, b OutboxRow) int { return cmp.Compare(a.Seq, b.Seq) })
 	return rows, err
 }
 
 // claimable finds due rows that have nothing before them in their lane that is not due (deferred or leased).
-func (t *tx) claimable(n int) (seqs []int64, err error) {
+func (t *tx) claimable(kinds []TellingKind, n int) (seqs []int64, err error) {
 	now := stamp(t.now)
-	err = t.rows(func(scan func(...any) error) error {
-		var seq int64
-		err := scan(&seq)
-		seqs = append(seqs, seq)
-		return err
-	}, `SELECT seq FROM outbox o WHERE state = 0 AND due_at <= ? AND NOT EXISTS (
-			SELECT 1 FROM outbox e WHERE e.state = 0 AND e.kind = o.kind AND e.recipient = o.recipient
-			AND e.due_at > ? AND e.seq < o.seq)
-		ORDER BY seq LIMIT ?`, now, now, n)
+	for _, kind := range kinds {
+		if len(seqs) == n || err != nil {
+			break
+		}
+		err = t.rows(func(scan func(...any) error) error {
+			var seq int64
+			err := scan(&seq)
+			seqs = append(seqs, seq)
+			return err
+		}, `SELECT seq FROM outbox o WHERE state = 0 AND kind = ? AND due_at <= ? AND NOT EXISTS (
+				SELECT 1 FROM outbox e WHERE e.state = 0 AND e.kind = o.kind AND e.recipient = o.recipient
+				AND e.due_at > ? AND e.seq < o.seq)
+			ORDER BY seq LIMIT ?`, kind, now, now, n-len(seqs))
+	}
 	return seqs, err
 }
 
@@ -299,11 +305,11 @@ func (db *DB) DeadRows(ctx context.Context, limit int) ([]DeadRow, error) {
 	return all, nil
 }
 
-// ReviveOutbox lets the relay try a dead row again, at once and as if for the first time. A row that is not dead: ErrNotFound.
+// ReviveOutbox lets the relay try a dead row again, at once and as if it were new. A row that is not dead: ErrNotFound.
 func (db *DB) ReviveOutbox(ctx context.Context, seq int64) error {
 	err := db.engine.write(ctx, func(t *tx) error {
-		n, err := t.exec(`UPDATE outbox SET state = 0, owner = '', due_at = 0, attempts = 0, ended_at = 0, reason = ''
-			WHERE seq = ? AND state = 2`, seq)
+		n, err := t.exec(`UPDATE outbox SET state = 0, owner = '', due_at = 0, attempts = 0, ended_at = 0, reason = '', fresh_at = ?
+			WHERE seq = ? AND state = 2`, stamp(t.now), seq)
 		if err == nil && n == 0 {
 			err = ErrNotFound
 		}

@@ -13,6 +13,8 @@ import (
 	"pgregory.net/rapid"
 )
 
+var everyKind = []TellingKind{TellRoom, TellMail, TellCustomSend, TellMPSend, TellFollower, TellHook}
+
 // say puts tellings into the outbox, "room:id" each.
 func say(t interface{ Fatal(...any) }, db *DB, ctx context.Context, what ...string) {
 	err := db.engine.write(ctx, func(t *tx) error {
@@ -31,7 +33,7 @@ func say(t interface{ Fatal(...any) }, db *DB, ctx context.Context, what ...stri
 func testOutbox(t *testing.T, open opener) {
 	c := newClock()
 	db, ctx := open(t, c), t.Context()
-	if rows := must(db.ClaimOutbox(ctx, "one", 10, time.Minute))(t); len(rows) != 0 {
+	if rows := must(db.ClaimOutbox(ctx, "one", everyKind, 10, time.Minute))(t); len(rows) != 0 {
 		t.Errorf("an empty outbox has %v", rows)
 	}
 	say(t, db, ctx, "a:1", "a:2", "b:1", "a:3", "b:2", "a:1")
@@ -39,7 +41,7 @@ func testOutbox(t *testing.T, open opener) {
 	claim := func(owner string, n int, want string) {
 		t.Helper()
 		var got []string
-		for _, r := range must(db.ClaimOutbox(ctx, owner, n, time.Minute))(t) {
+		for _, r := range must(db.ClaimOutbox(ctx, owner, everyKind, n, time.Minute))(t) {
 			got = append(got, r.To+":"+r.ID)
 			seqs[r.To+":"+r.ID] = r.Seq
 		}
@@ -72,7 +74,7 @@ func testOutbox(t *testing.T, open opener) {
 	stats(2, 1)
 	check(t, db.SettleOutbox(ctx, "three", []int64{seqs["a:3"]}))
 	c.move(50 * time.Second) // the lease of b:2 ends
-	rows := must(db.ClaimOutbox(ctx, "three", 10, time.Minute))(t)
+	rows := must(db.ClaimOutbox(ctx, "three", everyKind, 10, time.Minute))(t)
 	if len(rows) != 1 || rows[0].ID != "2" || rows[0].Attempts != 2 {
 		t.Errorf("after the lease: %+v", rows)
 	}
@@ -138,7 +140,7 @@ func testOutbox_model(t *testing.T, open opener) {
 					}
 				}
 				var got []int64
-				claimed, err := db.ClaimOutbox(ctx, by, n, lease)
+				claimed, err := db.ClaimOutbox(ctx, by, everyKind, n, lease)
 				for _, r := range claimed {
 					got = append(got, r.Seq)
 				}
@@ -211,7 +213,7 @@ func testOutbox_concurrentClaims(t *testing.T, open opener) {
 	errs := each(6, func(me int) error {
 		owner := fmt.Sprint("relay", me)
 		for {
-			rows, err := db.ClaimOutbox(ctx, owner, 5, time.Minute)
+			rows, err := db.ClaimOutbox(ctx, owner, everyKind, 5, time.Minute)
 			if err != nil {
 				return err
 			}
@@ -264,7 +266,7 @@ func testDeadRows(t *testing.T, open opener) {
 	for i := range 3 {
 		say(t, db, ctx, fmt.Sprintf("room:%d", i))
 	}
-	rows := must(db.ClaimOutbox(ctx, "node", 10, time.Minute))(t)
+	rows := must(db.ClaimOutbox(ctx, "node", everyKind, 10, time.Minute))(t)
 	check(t, db.BuryOutbox(ctx, "node", rows[0].Seq, "the first"))
 	c.move(time.Second)
 	check(t, db.BuryOutbox(ctx, "node", rows[1].Seq, "the second"))
@@ -282,7 +284,7 @@ func testDeadRows(t *testing.T, open opener) {
 	}
 	wantErr(t, db.ReviveOutbox(ctx, rows[0].Seq), ErrNotFound)
 	wantErr(t, db.ReviveOutbox(ctx, rows[2].Seq), ErrNotFound) // leased, not dead
-	again := must(db.ClaimOutbox(ctx, "node", 10, time.Minute))(t)
+	again := must(db.ClaimOutbox(ctx, "node", everyKind, 10, time.Minute))(t)
 	if len(again) != 1 || again[0].Seq != rows[0].Seq || again[0].Attempts != 1 {
 		t.Errorf("claimed %+v", again)
 	}

@@ -168,7 +168,7 @@ func testSweep(t *testing.T, open opener) {
 		must(db.AddMail(ctx, []string{"alice", "bob"}, Letter{ID: fmt.Sprint("l", i), Action: "x"}))(t)
 	}
 	check(t, db.AckMail(ctx, "alice", 2))
-	rows := must(db.ClaimOutbox(ctx, "node", 2, time.Minute))(t)
+	rows := must(db.ClaimOutbox(ctx, "node", everyKind, 2, time.Minute))(t)
 	check(t, db.SettleOutbox(ctx, "node", []int64{rows[0].Seq}))
 	check(t, db.BuryOutbox(ctx, "node", rows[1].Seq, "no"))
 	after := func(d time.Duration, pushes, revocations, broadcasts, outbox, aliceFirst, bobFirst int) {

@@ -151,7 +151,7 @@ func TestPostgres_twoNodesClaim(t *testing.T) {
 	for _, err := range each(6, func(me int) error {
 		db, owner := nodes[me%2], fmt.Sprint("relay", me)
 		for {
-			rows, err := db.ClaimOutbox(t.Context(), owner, 7, time.Minute)
+			rows, err := db.ClaimOutbox(t.Context(), owner, everyKind, 7, time.Minute)
 			if err != nil {
 				return err
 			}

@@ -14,6 +14,9 @@ type Push struct {
 	Talk     *Talk                                  // set: a line of the conversation with this user
 	Reply    *Talk                                  // set: what a rule answers, the line after Talk
 	Follow   *Follower                              // set: this person follows from now on, under the push's AppID and OpenID
+	Opens    *ReplyWindow                           // set: this person may be answered from now on, for a while
+	Grants   []GrantChange                          // what this person decided about subscribe messages
+	Reports  []SendReport                           // what became of messages that the platform took; they need no OpenID
 	Unfollow bool                                   // this person follows no longer: after Tell, all that is known of them in this app is erased
 	Answer   []byte                                 // what we answer; a repeat gets the first one's
 	Tell     func(c Conversation, u User) []Telling // called inside the transaction; may be nil; may be called again
@@ -34,7 +37,16 @@ func (db *DB) RecordPush(ctx context.Context, p Push) (answer []byte, first bool
 	if p.Reply != nil {
 		p.Reply.check(&in)
 	}
-	if p.OpenID == "" && (p.Talk != nil || p.Reply != nil || p.Follow != nil || p.Unfollow) {
+	if p.Opens != nil {
+		p.Opens.check(&in)
+	}
+	for i := range p.Grants {
+		p.Grants[i].check(&in)
+	}
+	for _, r := range p.Reports {
+		in.text("Report.MsgID", r.MsgID, 1, maxName)
+	}
+	if p.OpenID == "" && (p.Talk != nil || p.Reply != nil || p.Follow != nil || p.Unfollow || p.Opens != nil || len(p.Grants) > 0) {
 		in.fault("OpenID", "is missing")
 	} else if p.Follow != nil {
 		f := *p.Follow
@@ -86,6 +98,21 @@ func (t *tx) effects(p Push) error {
 			continue
 		}
 		if _, err := t.addTalk(&c, *line); err != nil {
+			return err
+		}
+	}
+	if p.Opens != nil {
+		if err := t.openReplies(u.ID, *p.Opens); err != nil {
+			return err
+		}
+	}
+	if len(p.Grants) > 0 {
+		if err := t.changeGrants(u.ID, p.Grants); err != nil {
+			return err
+		}
+	}
+	for _, r := range p.Reports {
+		if err := t.addReport(r); err != nil {
 			return err
 		}
 	}

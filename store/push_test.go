@@ -165,7 +165,7 @@ func testTalks(t *testing.T, open opener) {
 	if _, lines, _ := db.Talks(ctx, conversation.ID, 6); len(lines) != 6 || lines[0].ID != "k3" {
 		t.Errorf("newest %+v", lines)
 	}
-	rows := must(db.ClaimOutbox(ctx, "node", 10, time.Minute))(t)
+	rows := must(db.ClaimOutbox(ctx, "node", everyKind, 10, time.Minute))(t)
 	if len(rows) != 2 || rows[0].To != "o1" || rows[0].Kind != TellCustomSend {
 		t.Errorf("outbox %+v", rows)
 	}

@@ -116,6 +116,7 @@ func (s *sqlite) start(ctx context.Context, path string) error {
 	// Nobody else has the file: whoever held these is dead.
 	for _, query := range []string{
 		"UPDATE outbox SET owner = '', due_at = 0 WHERE state = 0 AND owner <> ''",
+		"UPDATE fallbacks SET owner = '', due_at = 0 WHERE state IN ('waiting', 'sending') AND owner <> ''",
 		"DELETE FROM leases",
 		"DELETE FROM nodes",
 	} {

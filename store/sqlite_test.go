@@ -110,14 +110,14 @@ func TestSQLite_restartReleasesLeases(t *testing.T) {
 	db, err := Open(t.Context(), Options{URL: path, Keys: testKeys})
 	check(t, err)
 	say(t, db, t.Context(), "a:1", "a:2")
-	rows := must(db.ClaimOutbox(t.Context(), "node", 1, time.Hour))(t)
+	rows := must(db.ClaimOutbox(t.Context(), "node", everyKind, 1, time.Hour))(t)
 	must(db.Lease(t.Context(), "refresh", "node", time.Hour))(t)
 	check(t, db.DeferOutbox(t.Context(), "node", rows[0].Seq, time.Now().Add(time.Hour), "later"))
 	say(t, db, t.Context(), "b:1")
-	must(db.ClaimOutbox(t.Context(), "node", 1, time.Hour))(t)
+	must(db.ClaimOutbox(t.Context(), "node", everyKind, 1, time.Hour))(t)
 	check(t, db.Close())
 	db = openTest(t, Options{URL: path})
-	rows = must(db.ClaimOutbox(t.Context(), "other", 9, time.Hour))(t)
+	rows = must(db.ClaimOutbox(t.Context(), "other", everyKind, 9, time.Hour))(t)
 	if len(rows) != 1 || rows[0].To != "b" || rows[0].Attempts != 2 { // a:1 is deferred, not leased
 		t.Errorf("rows %+v", rows)
 	}

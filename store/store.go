@@ -49,6 +49,10 @@ type Options struct {
 	Keys   []Key  // the first seals, all open; at least one
 	Logger *slog.Logger
 	Now    func() time.Time // nil: time.Now
+	// MailAge is how long mail is kept that nobody acknowledges, 0: 30 days; acknowledged mail goes after 7 days, or then.
+	MailAge time.Duration
+	// MailCount is how many letters a mailbox keeps, the newest; 0: 1000.
+	MailCount int
 }
 
 // DB is the store. Safe for concurrent use.
@@ -59,6 +63,10 @@ type DB struct {
 	log    *slog.Logger
 	now    func() time.Time
 	wake   chan struct{}
+
+	mailAge   time.Duration
+	mailCount int
+	counts    mailTotals
 
 	pingMu   sync.Mutex
 	pingedAt time.Time // the last write of Ping that succeeded
@@ -81,6 +89,12 @@ func Open(ctx context.Context, o Options) (*DB, error) {
 	if db.now == nil {
 		db.now = time.Now
 	}
+	if db.mailAge, db.mailCount = o.MailAge, o.MailCount; db.mailAge <= 0 {
+		db.mailAge = mailKept
+	}
+	if db.mailCount <= 0 {
+		db.mailCount = mailCount
+	}
 	kind := "sqlite"
 	switch {
 	case o.URL == "":
@@ -96,6 +110,7 @@ func Open(ctx context.Context, o Options) (*DB, error) {
 	if err != nil {
 		return nil, fmt.Errorf("store: open %s: %w", kind, err)
 	}
+	db.engine = counting{db.engine, db}
 	if db.epoch, err = db.readEpoch(ctx); err != nil {
 		db.engine.close()
 		return nil, fmt.Errorf("store: read the epoch: %w", err)

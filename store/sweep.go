@@ -10,6 +10,8 @@ const (
 	settledKept   = 24 * time.Hour      // a telling of the same id stays one for this long
 	ackedMailKept = 7 * 24 * time.Hour  // acknowledged letters stay for a user's other devices
 	mailKept      = 30 * 24 * time.Hour // so long a phone may be off
+	mailCount     = 1000                // letters of one mailbox: more than one replay carries is of no use to a phone
+	receiptsKept  = 30 * 24 * time.Hour // after their letters
 	unblockedKept = 24 * time.Hour      // by then every node has heard of it
 	nodesKept     = 24 * time.Hour      // of a node that died without a word
 	sweepBatch    = 500                 // rows of one transaction, so that nobody waits long behind it
@@ -20,7 +22,7 @@ const (
 func (db *DB) Sweep(ctx context.Context) error {
 	now := db.now()
 	before := func(d time.Duration) int64 { return stamp(now.Add(-d)) }
-	for _, s := range []struct {
+	sweeps := []struct {
 		what, query string
 		args        []any
 	}{
@@ -36,13 +38,19 @@ func (db *DB) Sweep(ctx context.Context) error {
 			SELECT user_id FROM blocks WHERE NOT blocked AND at <= ? LIMIT ?)`, []any{before(unblockedKept)}},
 		{"nodes", `DELETE FROM nodes WHERE id IN (
 			SELECT id FROM nodes WHERE seen_at <= ? LIMIT ?)`, []any{before(nodesKept)}},
-		// stored_at and acked both grow with seq: what goes is the beginning of a mailbox, never a piece from within.
-		{"aged mail", `DELETE FROM letters WHERE (user_id, seq) IN (
-			SELECT user_id, seq FROM letters WHERE stored_at <= ? ORDER BY stored_at, user_id, seq LIMIT ?)`, []any{before(mailKept)}},
-		{"acknowledged mail", `DELETE FROM letters WHERE (user_id, seq) IN (
-			SELECT l.user_id, l.seq FROM letters l JOIN mailboxes m ON m.user_id = l.user_id
-			WHERE l.stored_at <= ? AND l.seq <= m.acked ORDER BY l.stored_at, l.user_id, l.seq LIMIT ?)`, []any{before(ackedMailKept)}},
-	} {
+		{"receipts", `DELETE FROM receipts WHERE (user_id, seq) IN (
+			SELECT user_id, seq FROM receipts WHERE gone_at <= ? LIMIT ?)`, []any{before(receiptsKept)}},
+		{"send reports", `DELETE FROM send_reports WHERE msg_id IN (
+			SELECT msg_id FROM send_reports WHERE at <= ? LIMIT ?)`, []any{before(db.mailAge + receiptsKept)}},
+		{"fallbacks", `DELETE FROM fallbacks WHERE (user_id, seq) IN (SELECT user_id, seq FROM fallbacks f WHERE at <= ?
+			AND NOT EXISTS (SELECT 1 FROM letters l WHERE l.user_id = f.user_id AND l.seq = f.seq)
+			AND NOT EXISTS (SELECT 1 FROM receipts r WHERE r.user_id = f.user_id AND r.seq = f.seq) LIMIT ?)`, []any{before(settledKept)}},
+		{"attempts", `DELETE FROM attempts WHERE (user_id, seq, n) IN (SELECT user_id, seq, n FROM attempts a WHERE at <= ?
+			AND NOT EXISTS (SELECT 1 FROM fallbacks f WHERE f.user_id = a.user_id AND f.seq = a.seq) LIMIT ?)`, []any{before(settledKept)}},
+		{"reply windows", `DELETE FROM reply_windows WHERE user_id IN (
+			SELECT user_id FROM reply_windows WHERE spoken_until <= ? AND brief_until <= ? LIMIT ?)`, []any{before(0), before(0)}},
+	}
+	for _, s := range sweeps {
 		for n := int64(sweepBatch); n == sweepBatch; {
 			err := db.engine.write(ctx, func(t *tx) (err error) {
 				n, err = t.exec(s.query, append(s.args, sweepBatch)...)
@@ -51,6 +59,30 @@ func (db *DB) Sweep(ctx context.Context) error {
 			if err != nil {
 				return fmt.Errorf("sweep %s: %w", s.what, err)
 			}
+		}
+	}
+	// stored_at and acked both grow with seq: what goes is the beginning of a mailbox, never a piece from within.
+	if err := db.sweepLetters(ctx, `SELECT user_id, seq FROM letters WHERE stored_at <= ?
+		ORDER BY stored_at, user_id, seq LIMIT ?`, before(db.mailAge)); err != nil {
+		return fmt.Errorf("sweep aged mail: %w", err)
+	}
+	if err := db.sweepLetters(ctx, `SELECT l.user_id, l.seq FROM letters l JOIN mailboxes m ON m.user_id = l.user_id
+		WHERE l.stored_at <= ? AND l.seq <= m.acked ORDER BY l.stored_at, l.user_id, l.seq LIMIT ?`, before(ackedMailKept)); err != nil {
+		return fmt.Errorf("sweep acknowledged mail: %w", err)
+	}
+	return nil
+}
+
+// sweepLetters deletes the letters that a query selects and keeps their receipts.
+func (db *DB) sweepLetters(ctx context.Context, which string, before int64) error {
+	for n := sweepBatch; n == sweepBatch; {
+		err := db.engine.write(ctx, func(t *tx) error {
+			var err error
+			n, err = t.dropLetters("(user_id, seq) IN ("+which+")", before, sweepBatch)
+			return err
+		})
+		if err != nil {
+			return err
 		}
 	}
 	return nil

@@ -31,6 +31,9 @@ type tx struct {
 	keys *keyring
 	now  time.Time // of this transaction
 	rang bool      // the outbox got work
+
+	mailCount int        // letters that a mailbox keeps
+	counts    MailCounts // what it does with mail
 }
 
 // A runner is what *sql.DB, *sql.Tx, *sql.Conn and prepared have in common.

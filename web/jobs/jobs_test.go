@@ -224,7 +224,7 @@ func TestRelay_crashBetweenClaimAndRelay(t *testing.T) {
 	t.Parallel() // it waits for a lease or a delay
 	db, h := newStore(t), newHub(t)
 	tell(t, db, notice("notice", "m1"))
-	if rows, err := db.ClaimOutbox(t.Context(), "dead", 10, 300*time.Millisecond); err != nil || len(rows) != 1 {
+	if rows, err := db.ClaimOutbox(t.Context(), "dead", everyKind, 10, 300*time.Millisecond); err != nil || len(rows) != 1 {
 		t.Fatalf("the process that will die claims %d rows, %v", len(rows), err)
 	}
 	tell(t, db, notice("notice", "m2"))
@@ -239,7 +239,7 @@ func TestRelay_crashBetweenRelayAndSettle(t *testing.T) {
 	t.Parallel() // it waits for a lease or a delay
 	db, h := newStore(t), newHub(t)
 	tell(t, db, notice("notice", "m1"))
-	rows, err := db.ClaimOutbox(t.Context(), "dead", 10, 300*time.Millisecond)
+	rows, err := db.ClaimOutbox(t.Context(), "dead", everyKind, 10, 300*time.Millisecond)
 	if err != nil || len(rows) != 1 {
 		t.Fatalf("the process that will die claims %d rows, %v", len(rows), err)
 	}

@@ -35,6 +35,9 @@ const (
 	unconfigured = 60 * time.Second // nobody configures an app within a running process
 )
 
+// everyKind is what the relay carries.
+var everyKind = []store.TellingKind{store.TellMail, store.TellRoom, store.TellCustomSend, store.TellMPSend, store.TellFollower, store.TellHook}
+
 // relay claims what is due, until ctx ends.
 func (j *Jobs) relay(ctx context.Context) {
 	poll := time.NewTicker(pollEvery)
@@ -67,7 +70,7 @@ func (j *Jobs) claim(ctx context.Context) (int, error) {
 	claiming, cancel := context.WithTimeout(ctx, claimWait)
 	defer cancel()
 	until := time.Now().Add(lease)
-	rows, err := j.db.ClaimOutbox(claiming, j.owner, batch, lease)
+	rows, err := j.db.ClaimOutbox(claiming, j.owner, everyKind, batch, lease)
 	if err != nil {
 		return 0, fmt.Errorf("claim: %w", err)
 	}
