@@ -3,8 +3,11 @@ package store
 import (
 	"context"
 	"database/sql"
+	"database/sql/driver"
 	"errors"
 	"fmt"
+	"io"
+	"net"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -13,8 +16,9 @@ import (
 )
 
 const (
-	postgresConns = 24 // of this node; PostgreSQL admits 100 unless told otherwise
-	writeTries    = 5  // of a transaction that PostgreSQL gave up for a deadlock
+	postgresConns    = 16              // of this node: six stay below the 100 that PostgreSQL admits unless told otherwise
+	postgresPatience = 5 * time.Second // the longest that one method takes, waiting for a connection included
+	writeTries       = 5               // of a transaction that PostgreSQL gave up for a deadlock
 )
 
 // postgres runs each transaction on a connection of its own, in READ COMMITTED with the rows locked that it changes.
@@ -25,7 +29,10 @@ type postgres struct {
 	wake func()
 }
 
-func openPostgres(ctx context.Context, url string, keys *keyring, now func() time.Time, wake func()) (*postgres, error) {
+func openPostgres(ctx context.Context, url string, conns int, keys *keyring, now func() time.Time, wake func()) (*postgres, error) {
+	if conns <= 0 {
+		conns = postgresConns
+	}
 	config, err := pgx.ParseConfig(url)
 	if err != nil {
 		return nil, errors.New("the URL cannot be read; it should look like postgres://user:password@host:5432/name") // not err: it may show the password
@@ -35,8 +42,8 @@ func openPostgres(ctx context.Context, url string, keys *keyring, now func() tim
 		config.ConnectTimeout = 5 * time.Second
 	}
 	db := stdlib.OpenDB(*config)
-	db.SetMaxOpenConns(postgresConns)
-	db.SetMaxIdleConns(postgresConns)
+	db.SetMaxOpenConns(conns)
+	db.SetMaxIdleConns(conns)
 	db.SetConnMaxIdleTime(5 * time.Minute)
 	if err := migrate(ctx, db, "postgres"); err != nil {
 		return nil, errors.Join(err, db.Close())
@@ -47,6 +54,12 @@ func openPostgres(ctx context.Context, url string, keys *keyring, now func() tim
 func (p *postgres) close() error { return p.db.Close() }
 
 func (p *postgres) read(ctx context.Context, snapshot bool, fn func(*tx) error) error {
+	within, cancel := context.WithTimeout(ctx, postgresPatience)
+	defer cancel()
+	return away(ctx, p.tryRead(within, snapshot, fn))
+}
+
+func (p *postgres) tryRead(ctx context.Context, snapshot bool, fn func(*tx) error) error {
 	t := &tx{ctx: ctx, on: p.db, pg: true, keys: p.keys, now: p.now()}
 	if !snapshot {
 		return fn(t)
@@ -61,8 +74,10 @@ func (p *postgres) read(ctx context.Context, snapshot bool, fn func(*tx) error) 
 }
 
 func (p *postgres) write(ctx context.Context, fn func(*tx) error) error {
+	within, cancel := context.WithTimeout(ctx, postgresPatience)
+	defer cancel()
 	for try := 1; ; try++ {
-		rang, err := p.try(ctx, fn)
+		rang, err := p.try(within, fn)
 		if err == nil {
 			if rang {
 				p.wake()
@@ -72,9 +87,32 @@ func (p *postgres) write(ctx context.Context, fn func(*tx) error) error {
 		var pg *pgconn.PgError
 		deadlock := errors.As(err, &pg) && (pg.Code == "40P01" || pg.Code == "40001")
 		if !deadlock || try == writeTries {
-			return err
+			return away(ctx, err)
 		}
 	}
+}
+
+// away marks as ErrAway what is no fault of the question: PostgreSQL cannot be reached, starts or stops, admits nobody
+// more, is full, is read-only, or did not answer in time. ctx is the caller's, who may have given up first.
+func away(ctx context.Context, err error) error {
+	if err == nil || ctx.Err() != nil {
+		return err
+	}
+	var network net.Error
+	var connect *pgconn.ConnectError
+	var answer *pgconn.PgError
+	switch {
+	case errors.As(err, &answer):
+		class := answer.Code[:min(2, len(answer.Code))]
+		if class != "08" && class != "53" && class != "57" && class != "58" && answer.Code != "25006" {
+			return err
+		}
+	case errors.As(err, &connect), errors.As(err, &network), errors.Is(err, context.DeadlineExceeded), errors.Is(err, driver.ErrBadConn),
+		errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, net.ErrClosed):
+	default:
+		return err
+	}
+	return fmt.Errorf("%w: %w", ErrAway, err)
 }
 
 func (p *postgres) try(ctx context.Context, fn func(*tx) error) (rang bool, err error) {

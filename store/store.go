@@ -35,6 +35,7 @@ var (
 	ErrInvalid         = errors.New("store: invalid input") // the text names the field and its rule
 	ErrInUse           = errors.New("store: another process has the database")
 	ErrClosed          = errors.New("store: closed")
+	ErrAway            = errors.New("store: the database does not answer, or takes no changes") // try again later
 )
 
 // A Key seals secrets at rest (AES-256-GCM; the ID is stored beside the sealed value).
@@ -46,6 +47,7 @@ type Key struct {
 // Options say where the data is.
 type Options struct {
 	URL    string // a SQLite file's path, or postgres://…
+	Conns  int    // the most connections to PostgreSQL; 0: 16
 	Keys   []Key  // the first seals, all open; at least one
 	Logger *slog.Logger
 	Now    func() time.Time // nil: time.Now
@@ -101,7 +103,7 @@ func Open(ctx context.Context, o Options) (*DB, error) {
 		return nil, fmt.Errorf("%w: the database's URL is missing", ErrInvalid)
 	case strings.HasPrefix(o.URL, "postgres://"), strings.HasPrefix(o.URL, "postgresql://"):
 		kind = "postgres"
-		db.engine, err = openPostgres(ctx, o.URL, keys, db.now, db.ring)
+		db.engine, err = openPostgres(ctx, o.URL, o.Conns, keys, db.now, db.ring)
 	case strings.Contains(o.URL, "://"):
 		return nil, fmt.Errorf("%w: the database's URL must be a file's path or begin with postgres://", ErrInvalid)
 	default:

@@ -14,6 +14,7 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 
+	"wxhub/hub"
 	"wxhub/store"
 	"wxhub/wechat"
 )
@@ -193,8 +194,11 @@ func (s *Server) problem(q *request, err error) *Error {
 		e = &own
 	} else {
 		e = &Error{Status: http.StatusInternalServerError, Code: "internal", Err: err}
-		if errors.Is(err, store.ErrInvalid) {
+		switch {
+		case errors.Is(err, store.ErrInvalid):
 			e = &Error{Status: http.StatusBadRequest, Code: "bad_request", Err: err}
+		case errors.Is(err, store.ErrAway), errors.Is(err, hub.ErrAway): // readiness and the log tell of it
+			e = &Error{Status: http.StatusServiceUnavailable, Code: "unavailable", RetryAfter: time.Second, Err: err}
 		}
 	}
 	e.sentence = e.say(q.language)

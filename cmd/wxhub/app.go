@@ -62,6 +62,7 @@ func newApp(ctx context.Context, s *Settings, log *slog.Logger, demo *web.Demo) 
 		Demo: demo, Node: uuid.NewString(), Addr: s.get("ADDR"), Version: version(), Logger: log,
 	}
 	a = &app{log: log, drain: c.duration("DRAIN", 0, 10*time.Minute)}
+	conns := c.count("DATABASE_CONNS", 2, 1000)
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, a.discard())
@@ -93,7 +94,7 @@ func newApp(ctx context.Context, s *Settings, log *slog.Logger, demo *web.Demo) 
 	if err != nil {
 		return nil, err
 	}
-	if a.db, err = store.Open(ctx, store.Options{URL: s.databaseURL(), Keys: seal, Logger: log}); err != nil {
+	if a.db, err = store.Open(ctx, store.Options{URL: s.databaseURL(), Conns: conns, Keys: seal, Logger: log}); err != nil {
 		return nil, err
 	}
 	if opts.Tokens, err = web.NewTokens(keys, ttl, a.db); err != nil {
@@ -323,11 +324,15 @@ func (a *app) run(ctx context.Context, l net.Listener) error {
 	return errors.Join(a.stop(stopWork), g.Wait(), a.closeStore())
 }
 
+// stop lets balancers see that this node is not ready before it sends anybody away: for a fifth of the drain it goes on
+// as before.
 func (a *app) stop(stopWork func()) error {
 	a.web.NotReady()
+	notice := a.drain / 5
+	time.Sleep(notice)
 	ctx, cancel := context.WithTimeout(context.Background(), a.drain+5*time.Second)
 	defer cancel()
-	drain, cancelDrain := context.WithTimeout(ctx, cmp.Or(a.drain, time.Millisecond))
+	drain, cancelDrain := context.WithTimeout(ctx, cmp.Or(a.drain-notice, time.Millisecond))
 	defer cancelDrain()
 	err := a.hub.Shutdown(drain)
 	if errors.Is(err, context.DeadlineExceeded) {

@@ -38,6 +38,7 @@ var settingsTable = []setting{
 	{"ADDR", ":8080", false, "address to listen on"},
 	{"DATA", "wxhub-data", false, "folder for the embedded database and the rooms' streams"},
 	{"DATABASE_URL", "", true, "empty: SQLite in the data folder"},
+	{"DATABASE_CONNS", "16", false, "the most connections of this node to PostgreSQL; those of all nodes stay below its max_connections"},
 	{"REDIS_URL", "", true, "empty: one node; redis://…, rediss://…, several addresses = Cluster, ?master_name= = Sentinel"},
 	{"PUBLIC_URL", "", false, "https://hub.example: callback and picture URLs begin with it"},
 	{"JWT_KEYS", "", true, "kid:secret,… of at least 32 bytes; the first signs, all verify"},
@@ -306,6 +307,14 @@ func (c *check) duration(name string, low, high time.Duration) time.Duration {
 		c.fail(name, "%q is not a duration between %s and %s", c.s.get(name), low, high)
 	}
 	return d
+}
+
+func (c *check) count(name string, low, high int) int {
+	n, err := strconv.Atoi(c.s.get(name))
+	if err != nil || n < low || n > high {
+		c.fail(name, "%q is not a number between %d and %d", c.s.get(name), low, high)
+	}
+	return n
 }
 
 func (c *check) boolean(name string) bool {

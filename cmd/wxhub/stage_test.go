@@ -47,7 +47,7 @@ func newStage(t *testing.T, env ...string) *stage {
 	t.Cleanup(s.door.close)
 	s.env = append([]string{
 		"WXHUB_DATABASE_URL=" + postgresURL(s.postgres), "WXHUB_API_KEYS=test:" + clusterKey, "WXHUB_JWT_KEYS=" + stageKey,
-		"WXHUB_ADMIN_PASSWORD=cluster-password", "WXHUB_DRAIN=3s", "WXHUB_HEARTBEAT=3s", "WXHUB_LIMIT_ADDRESS=off", "WXHUB_LIMIT_USER=off",
+		"WXHUB_ADMIN_PASSWORD=cluster-password", "WXHUB_DRAIN=4s", "WXHUB_HEARTBEAT=3s", "WXHUB_LIMIT_ADDRESS=off", "WXHUB_LIMIT_USER=off",
 	}, env...)
 	var err error
 	if s.db, err = sql.Open("pgx", postgresURL(s.postgres)); err != nil {

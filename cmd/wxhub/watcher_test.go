@@ -411,7 +411,7 @@ type balancer struct {
 	ended    sync.WaitGroup
 }
 
-const balancerEvery = 500 * time.Millisecond
+const balancerEvery = 300 * time.Millisecond
 
 func newBalancer() *balancer {
 	b := &balancer{ready: make(map[string]bool), stop: make(chan struct{}), http: http.Client{Timeout: 2 * time.Second}}
