@@ -107,3 +107,11 @@ func (s *Sim) accountsOf() []*account {
 	}
 	return []*account{s.mini, s.mp}
 }
+
+// label is how lists call the app.
+func (a *account) label() string {
+	if a.mini {
+		return "mini"
+	}
+	return "mp"
+}

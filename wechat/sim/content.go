@@ -31,36 +31,50 @@ func (s *Sim) checkText(c apiCall) (any, *apiError) {
 	if version != 2 || scene < 1 || scene > 4 {
 		return nil, apiErr(40129, "invalid scene or version")
 	}
-	now := s.opts.Now()
-	s.mu.Lock()
-	u := s.byOpenid(openid)
-	seen := u != nil && !u.seenAt.IsZero() && now.Sub(u.seenAt) <= seenFor
-	allowed := s.checked.allow(now, time.Minute, checksAMinute)
-	s.mu.Unlock()
-	switch {
-	case u == nil:
-		return nil, apiErr(40003, "invalid openid")
-	case !seen:
-		return nil, apiErr(61010, "code is expired")
-	case !allowed:
-		return nil, apiErr(45009, "reach max api minute quota limit")
+	if _, e := s.recentlySeen(openid, &s.checked, checksAMinute); e != nil {
+		return nil, e
 	}
-	type verdict struct {
-		Suggest string `json:"suggest"`
-		Label   int    `json:"label"`
-	}
-	got := verdict{"pass", 100}
-	text := strings.ToLower(content + "\n" + others)
-	switch {
-	case strings.Contains(text, "违规") || strings.Contains(text, "risky"):
-		got = verdict{"risky", 20006}
-	case strings.Contains(text, "广告"):
-		got = verdict{"review", 10001}
-	}
+	got := judge(content + "\n" + others)
 	return struct {
 		apiError
 		Result  verdict `json:"result"`
 		Detail  []any   `json:"detail"`
 		TraceID string  `json:"trace_id"`
-	}{apiError{0, "ok"}, got, []any{}, random(lowerHex, 8) + "-" + random(lowerHex, 8) + "-" + random(lowerHex, 8)}, nil
+	}{apiError{0, "ok"}, got, []any{}, traceID()}, nil
+}
+
+// verdict is what moderation thinks.
+type verdict struct {
+	Suggest string `json:"suggest"` // pass, review or risky
+	Label   int    `json:"label"`
+}
+
+// judge finds 违规 and risky risky, and leaves 广告 to people.
+func judge(text string) verdict {
+	text = strings.ToLower(text)
+	switch {
+	case strings.Contains(text, "违规") || strings.Contains(text, "risky"):
+		return verdict{"risky", 20006}
+	case strings.Contains(text, "广告"):
+		return verdict{"review", 10001}
+	}
+	return verdict{"pass", 100}
+}
+
+// recentlySeen finds the person whose content is to be judged, who must have used the mini-program
+// lately, and counts the call.
+func (s *Sim) recentlySeen(openid string, minute *window, limit int) (*user, *apiError) {
+	now := s.opts.Now()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	u := s.byOpenid(openid)
+	switch {
+	case u == nil:
+		return nil, apiErr(40003, "invalid openid")
+	case u.seenAt.IsZero() || now.Sub(u.seenAt) > seenFor:
+		return nil, apiErr(61010, "code is expired")
+	case !minute.allow(now, time.Minute, limit):
+		return nil, apiErr(45009, "reach max api minute quota limit")
+	}
+	return u, nil
 }

@@ -133,6 +133,33 @@ func (f *fields) object(name string, required bool) *fields {
 	return sub
 }
 
+// list reads an array of objects, of at least low when it is there or required.
+func (f *fields) list(name string, low int) (items []*fields) {
+	if !f.has(name) {
+		if low > 0 {
+			f.refuse(name, "必填性规则校验失败")
+		}
+		return nil
+	}
+	var raw []json.RawMessage
+	if json.Unmarshal(f.raw[name], &raw) != nil {
+		f.refuse(name, "类型不匹配，应为数组")
+		return nil
+	}
+	if len(raw) < low {
+		f.refuse(name, "必填性规则校验失败")
+	}
+	for i, one := range raw {
+		sub := &fields{at: fmt.Sprintf("%s/%s/%d", f.at, name, i), bad: f.bad, seen: true}
+		if json.Unmarshal(one, &sub.raw) != nil || sub.raw == nil {
+			f.refuse(name, "类型不匹配，应为对象的数组")
+			return nil
+		}
+		items = append(items, sub)
+	}
+	return items
+}
+
 // canonical renders a JSON body so that equal parameters give equal text.
 func canonical(body []byte) string {
 	dec := json.NewDecoder(bytes.NewReader(body))

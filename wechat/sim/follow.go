@@ -196,7 +196,7 @@ func (s *Sim) eventFields(u *user, t Trigger, honest bool) ([]pushField, error) 
 	ticket := pushField{"Ticket", "gQ" + random(letters+"_-", 96) + "=="}
 	quota := func() {
 		if honest {
-			u.mp.brief = grant{eventQuota, now.Add(briefWindow)}
+			u.mp.brief, u.mp.actedAt = grant{eventQuota, now.Add(briefWindow)}, now
 		}
 	}
 	scene := cmp.Or(t.Scene, t.Key)
@@ -264,7 +264,8 @@ func (s *Sim) miniEvent(u *user, t Trigger, honest bool) ([]pushField, error) {
 		}
 		fields = append(fields, pushField{"SessionFrom", t.SessionFrom})
 		if honest {
-			u.mini.brief = grant{enterQuota, s.opts.Now().Add(briefWindow)}
+			u.mini.actedAt = s.opts.Now()
+			u.mini.brief = grant{enterQuota, u.mini.actedAt.Add(briefWindow)}
 		}
 	}
 	for _, field := range slices.Sorted(maps.Keys(t.Fields)) {

@@ -40,12 +40,26 @@ func FuzzReadPrepay(f *testing.F) {
 }
 
 func FuzzParseCustomMessage(f *testing.F) {
-	f.Add(textTo("o", "你好"))
-	f.Add(`{"touser":"o","msgtype":"text","text":{"content":"\u4f60"}}`)
-	f.Fuzz(func(t *testing.T, body string) {
-		to, m, e := parseCustomMessage([]byte(body))
-		if e == nil && (to == "" || m.Content == "" || len(m.Content) > maxTextBytes || !utf8.ValidString(m.Content)) {
-			t.Errorf("accepted %q %+v", to, m)
+	f.Add(textTo("o", "你好"), true)
+	f.Add(`{"touser":"o","msgtype":"text","text":{"content":"\u4f60"}}`, true)
+	f.Add(`{"touser":"o","msgtype":"news","news":{"articles":[{"title":"a","url":"http://b"}]}}`, false)
+	f.Add(`{"touser":"o","msgtype":"video","video":{"media_id":"m","thumb_media_id":"n"}}`, false)
+	f.Fuzz(func(t *testing.T, body string, mini bool) {
+		m, e := parseCustomMessage([]byte(body), mini)
+		l := m.line
+		if e == nil && (m.to == "" || l.Type == "text" && (l.Content == "" || len(l.Content) > maxTextBytes) || !utf8.ValidString(l.Content) || len(m.media) > 2) {
+			t.Errorf("accepted %+v", m)
+		}
+	})
+}
+
+func FuzzParseUpload(f *testing.F) {
+	f.Add("multipart/form-data; boundary=x", []byte("--x\r\nContent-Disposition: form-data; name=\"media\"; filename=\"a.png\"\r\n\r\nfile\r\n--x--\r\n"))
+	f.Add("multipart/form-data; boundary=x", []byte("--x\r\n\r\n--x--"))
+	f.Add("application/json", []byte("{}"))
+	f.Fuzz(func(t *testing.T, contentType string, body []byte) {
+		if file, err := parseUpload(contentType, body); err == nil && len(file) > len(body) {
+			t.Errorf("%d bytes of %d", len(file), len(body))
 		}
 	})
 }

@@ -23,7 +23,11 @@ type user struct {
 	keyAt      time.Time
 	calls      window // jscode2session of this minute
 
+	sessionCalls window // checksession and resetusersessionkey of this minute
+
 	seenAt time.Time // in the mini-program
+
+	granted map[string]int // subscribe messages that the shop may send, by template
 
 	unionid     string    // empty without an official account
 	mpOpenid    string    // of the official account
@@ -61,6 +65,10 @@ const (
 	codeLife      = 5 * time.Minute
 	sessionKeyAge = 5 * time.Minute // a younger session_key is not changed by wx.login
 	loginsAMinute = 100             // jscode2session of one user
+
+	sessionCallSpan     = time.Minute
+	sessionCallsAMinute = 100
+	paidUnionidLife     = 5 * time.Minute // after the payment
 )
 
 var nicknames = []string{

@@ -53,18 +53,109 @@ type Push struct {
 
 // pushed is a message or event of a person on its way to the shop.
 type pushed struct {
-	to     *account
-	openid string
-	kind   string // MsgType
-	fields []pushField
-	msgID  int64 // 0: an event, which has none
-	at     time.Time
+	to       *account
+	openid   string
+	kind     string // MsgType
+	fields   []pushField
+	msgID    int64 // 0: an event, which has none
+	at       time.Time
+	textTime bool // CreateTime is a text in JSON, as subscribe events have it
+	system   bool // of the platform itself: nobody sees that the hub failed
 }
 
-// pushField is one field beyond those that every push has; value is a string, an int64 or a json.Number.
+// pushField is one field beyond those that every push has; value is a string, an int64, a json.Number,
+// []pushField (an object), [][]pushField (a list) or a pushList.
 type pushField struct {
 	name  string
 	value any
+}
+
+// pushList is the List of subscribe events: in JSON an object when it has one item and an array when
+// it has more, in XML repeated elements below one of the event's name.
+type pushList struct {
+	below string
+	items [][]pushField
+}
+
+// json renders fields as the members of an object.
+func (p pushed) json() []byte {
+	all := p.all()
+	if p.textTime {
+		all[2].value = strconv.FormatInt(p.at.Unix(), 10)
+	}
+	return appendJSON(nil, all)
+}
+
+func appendJSON(b []byte, fields []pushField) []byte {
+	b = append(b, '{')
+	for i, f := range fields {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = append(strconv.AppendQuote(b, f.name), ':')
+		switch v := f.value.(type) {
+		case []pushField:
+			b = appendJSON(b, v)
+		case [][]pushField:
+			b = appendItems(b, v)
+		case pushList:
+			if len(v.items) == 1 {
+				b = appendJSON(b, v.items[0])
+			} else {
+				b = appendItems(b, v.items)
+			}
+		default:
+			b = append(b, toJSON(v)...)
+		}
+	}
+	return append(b, '}')
+}
+
+func appendItems(b []byte, items [][]pushField) []byte {
+	b = append(b, '[')
+	for i, item := range items {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = appendJSON(b, item)
+	}
+	return append(b, ']')
+}
+
+func appendXML(b []byte, fields []pushField) []byte {
+	element := func(name string, content []byte) {
+		b = fmt.Appendf(b, "<%s>%s</%s>", name, content, name)
+	}
+	for _, f := range fields {
+		switch v := f.value.(type) {
+		case []pushField:
+			element(f.name, appendXML(nil, v))
+		case [][]pushField:
+			for _, item := range v {
+				element(f.name, appendXML(nil, item))
+			}
+		case pushList:
+			var inner []byte
+			for _, item := range v.items {
+				inner = fmt.Appendf(inner, "<%s>%s</%s>", f.name, appendXML(nil, item), f.name)
+			}
+			element(v.below, inner)
+		case string:
+			element(f.name, []byte(cdata(v)))
+		default:
+			element(f.name, fmt.Append(nil, v))
+		}
+	}
+	return b
+}
+
+// all are the fields that every push has, those of this one, and MsgId.
+func (p pushed) all() []pushField {
+	all := append([]pushField{{"ToUserName", p.to.originalID}, {"FromUserName", p.openid}, {"CreateTime", p.at.Unix()}, {"MsgType", p.kind}}, p.fields...)
+	if p.msgID != 0 {
+		all = append(all, pushField{"MsgId", p.msgID})
+	}
+	return all
 }
 
 // label is what lists call this push.
@@ -79,25 +170,10 @@ func (p pushed) label() string {
 
 // plain renders the push in one of the two formats.
 func (p pushed) plain(format string) []byte {
-	all := append([]pushField{{"ToUserName", p.to.originalID}, {"FromUserName", p.openid}, {"CreateTime", p.at.Unix()}, {"MsgType", p.kind}}, p.fields...)
-	if p.msgID != 0 {
-		all = append(all, pushField{"MsgId", p.msgID})
-	}
-	var b bytes.Buffer
-	for i, f := range all {
-		switch text, isText := f.value.(string); {
-		case format == formatXML && isText:
-			fmt.Fprintf(&b, "<%s>%s</%s>", f.name, cdata(text), f.name)
-		case format == formatXML:
-			fmt.Fprintf(&b, "<%s>%v</%s>", f.name, f.value, f.name)
-		default:
-			fmt.Fprintf(&b, "%s%q:%s", map[bool]string{true: ",", false: ""}[i > 0], f.name, toJSON(f.value))
-		}
-	}
 	if format == formatXML {
-		return fmt.Appendf(nil, "<xml>%s</xml>", b.Bytes())
+		return fmt.Appendf(nil, "<xml>%s</xml>", appendXML(nil, p.all()))
 	}
-	return fmt.Appendf(nil, "{%s}", b.Bytes())
+	return p.json()
 }
 
 // cdata wraps text for XML; what XML cannot hold becomes U+FFFD.
@@ -254,11 +330,16 @@ func (s *Sim) push(ctx context.Context, u *user, p pushed, form pushForm) (got A
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if err != nil {
+	switch {
+	case err != nil && p.system:
+		return got, ""
+	case err != nil:
 		s.say(u.talk(p.to.mini), ChatMessage{From: "system", Type: "text", Content: p.to.failed})
 		return got, p.to.failed
 	}
-	s.show(u.talk(p.to.mini), got.Reply)
+	if !p.system {
+		s.show(u.talk(p.to.mini), got.Reply)
+	}
 	return got, ""
 }
 

@@ -27,18 +27,20 @@ import (
 type Options struct {
 	Credentials
 
-	PushURL    string       // the hub's message push address; empty: pushing is an error of the control side
-	PushMode   string       // "plain", "compatible" or "safe"; empty: safe with an AES key, else plain
-	PushFormat string       // "json" or "xml"; empty: json
-	MPURL      string       // the hub's address for pushes of the official account; empty: such pushing is an error of the control side
-	MPMode     string       // as PushMode; empty: safe with MPAESKey, else plain
-	MPFormat   string       // empty: xml, as official accounts push
-	NotifyURL  string       // replaces the notify_url of every order when set
-	Pages      []string     // pages of the released mini-program, for QR codes; none: every well-formed one is there
-	MuteNotify bool         // no notify of a payment or refund ever comes
-	Merchant   string       // name on the pay sheet; empty: 示例小店
-	TimeScale  float64      // 1 (and 0) = the platform's retry times; 60 = retries 60 times faster
-	Logger     *slog.Logger // nil: nothing is logged
+	PushURL    string              // the hub's message push address; empty: pushing is an error of the control side
+	PushMode   string              // "plain", "compatible" or "safe"; empty: safe with an AES key, else plain
+	PushFormat string              // "json" or "xml"; empty: json
+	MPURL      string              // the hub's address for pushes of the official account; empty: such pushing is an error of the control side
+	MPMode     string              // as PushMode; empty: safe with MPAESKey, else plain
+	MPFormat   string              // empty: xml, as official accounts push
+	NotifyURL  string              // replaces the notify_url of every order when set
+	Pages      []string            // pages of the released mini-program, for QR codes; none: every well-formed one is there
+	Templates  map[string][]string // subscribe and template messages: the fields of each template; none: every well-formed id is one
+	Unreleased bool                // the mini-program has no released version
+	MuteNotify bool                // no notify of a payment or refund ever comes
+	Merchant   string              // name on the pay sheet; empty: 示例小店
+	TimeScale  float64             // 1 (and 0) = the platform's retry times; 60 = retries 60 times faster
+	Logger     *slog.Logger        // nil: nothing is logged
 	Now        func() time.Time
 	HTTP       *http.Client // sends pushes and notifies; nil: an own one. Redirects are never followed
 }
@@ -56,29 +58,37 @@ type Sim struct {
 	cancel   context.CancelFunc
 	tasks    sync.WaitGroup // ladders; added to under mu while !closed
 
-	mu       sync.Mutex // guards what follows
-	closed   bool
-	ladders  int              // running now; at most maxLadders
-	users    map[string]*user // by openid
-	names    []*user          // the same, oldest first
-	codes    map[string]*loginCode
-	codeLine []*loginCode       // the same, oldest first
-	fans     map[string]*user   // who has an openid of the official account, by it
-	drawn    window             // getwxacodeunlimit of this minute
-	checked  window             // msg_sec_check of this minute
-	orders   map[string]*order  // by out_trade_no
-	prepays  map[string]*order  // by prepay_id, also former ones of the same order
-	paid     map[string]*order  // by transaction_id
-	refunds  map[string]*refund // by out_refund_no
-	line     []*order           // by age
-	nonces   map[string]time.Time
-	lastID   int64 // MsgId and the serial of transactions: always grows
-	faults   []*Fault
-	held     []chan struct{} // notifies that wait to be overtaken
-	calls    recent[Call]
-	sent     recent[SentMessage]
-	pushes   recent[Push]
-	notifies recent[Notify]
+	mu           sync.Mutex // guards what follows
+	closed       bool
+	ladders      int              // running now; at most maxLadders
+	users        map[string]*user // by openid
+	names        []*user          // the same, oldest first
+	codes        map[string]*loginCode
+	codeLine     []*loginCode     // the same, oldest first
+	fans         map[string]*user // who has an openid of the official account, by it
+	drawn        window           // getwxacodeunlimit of this minute
+	limited      int              // getwxacode and createwxaqrcode so far
+	mediaChecked window           // media_check_async of this minute
+	linkSecond   window           // generatescheme and generate_urllink
+	linkDay      window
+	checked      window             // msg_sec_check of this minute
+	orders       map[string]*order  // by out_trade_no
+	prepays      map[string]*order  // by prepay_id, also former ones of the same order
+	paid         map[string]*order  // by transaction_id
+	refunds      map[string]*refund // by out_refund_no
+	line         []*order           // by age
+	nonces       map[string]time.Time
+	media        map[string]*medium
+	lastItem     int64 // number of the newest entry of any list
+	lastID       int64 // MsgId and the serial of transactions: always grows
+	faults       []*Fault
+	mediaLine    []*medium       // the same as media, oldest first
+	mediaSize    int             // bytes of all
+	held         []chan struct{} // notifies that wait to be overtaken
+	calls        recent[Call]
+	sent         recent[SentMessage]
+	pushes       recent[Push]
+	notifies     recent[Notify]
 }
 
 const (
@@ -108,6 +118,7 @@ func New(opts Options) (*Sim, error) {
 		paid:    map[string]*order{},
 		refunds: map[string]*refund{},
 		nonces:  map[string]time.Time{},
+		media:   map[string]*medium{},
 	}
 	var err error
 	if s.merchant, err = publicKey(opts.MerchantKeyPEM); err != nil {
@@ -214,6 +225,12 @@ func (s *Sim) during(r *http.Request) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancel(r.Context())
 	stop := context.AfterFunc(s.ctx, cancel)
 	return ctx, func() { stop(); cancel() }
+}
+
+// nextEntry numbers the entries of all lists. Needs s.mu.
+func (s *Sim) nextEntry() int64 {
+	s.lastItem++
+	return s.lastItem
 }
 
 // recent is a list that forgets its oldest entries. Guarded by Sim.mu.

@@ -26,13 +26,13 @@ func (m spoken) line() ChatMessage {
 	return ChatMessage{Type: "text", Content: m.Content}
 }
 
-// fields are those of the push.
-func (m spoken) fields(appID string) []pushField {
+// fields are those of the push; mediaID is that of the picture, if there is one.
+func (m spoken) fields(appID, mediaID string) []pushField {
 	switch m.Type {
 	case "image":
-		return []pushField{{"PicUrl", m.PicURL}, {"MediaId", random(letters+"_-", 64)}}
+		return []pushField{{"PicUrl", m.PicURL}, {"MediaId", mediaID}}
 	case "miniprogrampage":
-		return []pushField{{"Title", m.Title}, {"AppId", appID}, {"PagePath", m.PagePath}, {"ThumbUrl", m.PicURL}, {"ThumbMediaId", random(letters+"_-", 64)}}
+		return []pushField{{"Title", m.Title}, {"AppId", appID}, {"PagePath", m.PagePath}, {"ThumbUrl", m.PicURL}, {"ThumbMediaId", mediaID}}
 	}
 	return []pushField{{"Content", m.Content}}
 }
@@ -102,5 +102,9 @@ func (s *Sim) write(to *account, name string, m spoken, said bool) (*user, pushe
 		s.speak(u.talk(to.mini), m.line())
 	}
 	s.lastID = max(s.lastID+1, now.UnixNano())
-	return u, pushed{to: to, openid: u.openidIn(to), kind: m.Type, fields: m.fields(to.appID), msgID: s.lastID, at: now}, nil
+	mediaID := ""
+	if m.Type != "text" {
+		mediaID = s.addMedium(to, "image", nil).id
+	}
+	return u, pushed{to: to, openid: u.openidIn(to), kind: m.Type, fields: m.fields(to.appID, mediaID), msgID: s.lastID, at: now}, nil
 }

@@ -194,6 +194,11 @@ type apiCall struct {
 // withToken wraps a call that needs an access_token; of an app that may do it, when only is not nil.
 // An answer of bytes is a picture.
 func (s *Sim) withToken(method string, only *account, h func(apiCall) (any, *apiError)) http.Handler {
+	return s.withTokenAndFile(method, only, maxBody, h)
+}
+
+// withTokenAndFile is withToken for bodies of at most limit bytes.
+func (s *Sim) withTokenAndFile(method string, only *account, limit int64, h func(apiCall) (any, *apiError)) http.Handler {
 	return s.platformCall(func(w http.ResponseWriter, r *http.Request) outcome {
 		c := apiCall{r: r}
 		v, e := func() (any, *apiError) {
@@ -208,7 +213,7 @@ func (s *Sim) withToken(method string, only *account, h func(apiCall) (any, *api
 				return nil, apiErr(48001, "api unauthorized")
 			}
 			var err error
-			if c.body, err = readBody(r.Body, maxBody); err != nil {
+			if c.body, err = readBody(r.Body, limit); err != nil {
 				return nil, errFormat
 			}
 			return h(c)
