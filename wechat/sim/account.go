@@ -21,6 +21,7 @@ type account struct {
 	failed     string // the notice that a user sees when the hub failed
 	mini       bool   // the mini-program
 
+	cleared window // clear_quota of this month; guarded by Sim.mu
 	stable  tokens // guarded by Sim.mu
 	classic tokens // guarded by Sim.mu
 }

@@ -16,14 +16,18 @@ import (
 // as the platform gives them to nobody since the end of 2021.
 func (s *Sim) followerInfo(c apiCall) (any, *apiError) {
 	q := c.r.URL.Query()
-	openid := q.Get("openid")
-	if lang := q.Get("lang"); lang != "" && !slices.Contains([]string{"zh_CN", "zh_TW", "en"}, lang) {
+	return s.follower(c.from, q.Get("openid"), q.Get("lang"))
+}
+
+// follower is what user/info tells of one openid.
+func (s *Sim) follower(of *account, openid, lang string) (any, *apiError) {
+	if lang != "" && !slices.Contains([]string{"zh_CN", "zh_TW", "en"}, lang) {
 		return nil, apiErr(40097, "invalid args: lang")
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	u := s.fans[openid]
-	if u == nil && !c.from.gave(openid) {
+	if u == nil && !of.gave(openid) {
 		return nil, apiErr(40003, "invalid openid")
 	}
 	type none struct {
@@ -61,7 +65,7 @@ func (s *Sim) followerInfo(c apiCall) (any, *apiError) {
 		SubscribeScene string `json:"subscribe_scene"`
 		QRScene        uint64 `json:"qr_scene"`
 		QRSceneText    string `json:"qr_scene_str"`
-	}{Subscribe: 1, Openid: openid, Language: cmp.Or(q.Get("lang"), "zh_CN"), SubscribeTime: u.followedAt.Unix(), Unionid: u.unionid,
+	}{Subscribe: 1, Openid: openid, Language: cmp.Or(lang, "zh_CN"), SubscribeTime: u.followedAt.Unix(), Unionid: u.unionid,
 		TagIDs: []int{}, SubscribeScene: scene, QRScene: number, QRSceneText: u.followScene}, nil
 }
 

@@ -19,6 +19,8 @@ type order struct {
 	muted         bool      // its notifies never come
 	notified      string    // what the ladder came to
 	refunds       []*refund // oldest first
+	shipping      *shipment // nil: nothing uploaded
+	reminded      bool      // that it is not shipped; or nothing to remind of
 }
 
 // prepayParams are the fields of a prepay that the simulator uses.

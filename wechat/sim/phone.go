@@ -1,8 +1,10 @@
 package sim
 
 import (
+	"cmp"
 	"fmt"
 	"net/http"
+	"time"
 )
 
 // phoneInfo is the phone number of a person, as both ways give it.
@@ -23,11 +25,57 @@ func (s *Sim) phoneOf(openid string) phoneInfo {
 // phone is POST /sim/phone: a person presses the button that gives the phone number away. The shop
 // may use the code, or the sealed data when it still has the session_key.
 func (s *Sim) phone(r *http.Request) (any, error) {
+	return s.giveSealed(r, func(openid string, mark watermark) any {
+		info := s.phoneOf(openid)
+		info.Watermark = mark
+		return info
+	}, true)
+}
+
+// runData is POST /sim/rundata: wx.getWeRunData, the steps of the last three days.
+func (s *Sim) runData(r *http.Request) (any, error) {
+	return s.giveSealed(r, func(openid string, mark watermark) any {
+		type day struct {
+			Timestamp int64 `json:"timestamp"`
+			Step      int64 `json:"step"`
+		}
+		now := beijing(s.opts.Now())
+		steps := []day{}
+		for ago := 2; ago >= 0; ago-- {
+			at := time.Date(now.Year(), now.Month(), now.Day()-ago, 0, 0, 0, 0, now.Location())
+			steps = append(steps, day{at.Unix(), int64(2000 + number(fmt.Sprint(openid, at.Unix()))%9000)})
+		}
+		return struct {
+			Steps     []day     `json:"stepInfoList"`
+			Watermark watermark `json:"watermark"`
+		}{steps, mark}
+	}, false)
+}
+
+// groupEntry is POST /sim/group: wx.getGroupEnterInfo, the group from which the mini-program was opened.
+func (s *Sim) groupEntry(r *http.Request) (any, error) {
+	return s.giveSealed(r, func(openid string, mark watermark) any {
+		return struct {
+			OpenGID   string    `json:"openGId"`
+			Watermark watermark `json:"watermark"`
+		}{"t" + s.mini.stamp("group")[:27], mark}
+	}, false)
+}
+
+// giveSealed lets a person give data to the shop under the session_key. appid and age change the
+// watermark: data of another app, or old data.
+func (s *Sim) giveSealed(r *http.Request, data func(openid string, mark watermark) any, withCode bool) (any, error) {
 	var req struct {
-		User string `json:"user"`
+		User  string `json:"user"`
+		AppID string `json:"appid"`
+		Age   string `json:"age"` // such as 10m
 	}
 	if err := decode(r, &req); err != nil {
 		return nil, err
+	}
+	age, err := time.ParseDuration(cmp.Or(req.Age, "0s"))
+	if err != nil {
+		return nil, badRequest("age is a duration such as 10m")
 	}
 	s.mu.Lock()
 	u, err := s.byName(req.User)
@@ -39,15 +87,19 @@ func (s *Sim) phone(r *http.Request) (any, error) {
 		s.mu.Unlock()
 		return nil, &controlError{409, "not_logged_in", "POST /sim/login for this person first"}
 	}
-	code := &loginCode{code: random(lowerHex, 64), phone: true, openid: u.openid, sessionKey: u.sessionKey, madeAt: s.opts.Now()}
-	s.addCode(code)
-	s.mu.Unlock()
-	iv := base64Random(16)
-	sealed, err := sealUserData(code.sessionKey, iv, toJSON(s.phoneOf(code.openid)))
-	if err != nil {
-		return nil, fmt.Errorf("phone number of %s: %w", req.User, err)
+	openid, key, answer := u.openid, u.sessionKey, map[string]string{}
+	if withCode {
+		code := &loginCode{code: random(lowerHex, 64), phone: true, openid: openid, sessionKey: key, madeAt: s.opts.Now()}
+		s.addCode(code)
+		answer["code"] = code.code
 	}
-	return map[string]string{"code": code.code, "encryptedData": sealed, "iv": iv}, nil
+	s.mu.Unlock()
+	answer["iv"] = base64Random(16)
+	mark := watermark{s.opts.Now().Add(-age).Unix(), cmp.Or(req.AppID, s.opts.AppID)}
+	if answer["encryptedData"], err = sealUserData(key, answer["iv"], toJSON(data(openid, mark))); err != nil {
+		return nil, fmt.Errorf("data of %s: %w", req.User, err)
+	}
+	return answer, nil
 }
 
 // phoneNumber is POST /wxa/business/getuserphonenumber. A code of wx.login is none of the button.

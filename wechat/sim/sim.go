@@ -36,6 +36,8 @@ type Options struct {
 	NotifyURL  string              // replaces the notify_url of every order when set
 	Pages      []string            // pages of the released mini-program, for QR codes; none: every well-formed one is there
 	Templates  map[string][]string // subscribe and template messages: the fields of each template; none: every well-formed id is one
+	Reminders  bool                // late shipping is reminded of by itself
+	Unmanaged  bool                // the platform does not manage shipping of this mini-program
 	Unreleased bool                // the mini-program has no released version
 	MuteNotify bool                // no notify of a payment or refund ever comes
 	Merchant   string              // name on the pay sheet; empty: 示例小店
@@ -79,8 +81,10 @@ type Sim struct {
 	line         []*order           // by age
 	nonces       map[string]time.Time
 	media        map[string]*medium
-	lastItem     int64 // number of the newest entry of any list
-	lastID       int64 // MsgId and the serial of transactions: always grows
+	lastItem     int64     // number of the newest entry of any list
+	managed      bool      // shipping is managed by the platform
+	accessTold   time.Time // when the shop was last reminded to use shipping
+	lastID       int64     // MsgId and the serial of transactions: always grows
 	faults       []*Fault
 	mediaLine    []*medium       // the same as media, oldest first
 	mediaSize    int             // bytes of all
@@ -132,7 +136,11 @@ func New(opts Options) (*Sim, error) {
 	}
 	s.client = senderOf(opts.HTTP)
 	s.ctx, s.cancel = context.WithCancel(context.Background())
+	s.managed = !opts.Unmanaged
 	s.routes = s.mux()
+	if opts.Reminders && opts.PushURL != "" {
+		s.tasks.Go(func() { s.watchShipping(s.ctx) })
+	}
 	return s, nil
 }
 
@@ -207,6 +215,11 @@ func (s *Sim) Close() error {
 func (s *Sim) start(f func(context.Context)) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	return s.startLocked(f)
+}
+
+// startLocked is start for who holds s.mu.
+func (s *Sim) startLocked(f func(context.Context)) bool {
 	if s.closed || s.ladders >= maxLadders {
 		return false
 	}
