@@ -91,11 +91,12 @@ func (s *Session) mayPublish(r *Rule, room string, joined bool) bool {
 	return false
 }
 
-// reservedAction tells whether only the server may say action: what it says itself, and the names that
-// mean something to every Socket.IO client.
+// reservedAction tells whether only the server may say action: what it says itself, the names that mean
+// something to every Socket.IO client, and those by which such clients speak to each other (exchange) and learn of
+// a refusal (refused).
 func reservedAction(action string) bool {
 	switch action {
-	case "purchase", "kf.message", "kf.event", "follow", "unfollow", "join", "leave", "welcome",
+	case "purchase", "kf.message", "kf.event", "follow", "unfollow", "join", "leave", "welcome", "exchange", "refused",
 		"connect", "connect_error", "disconnect", "disconnecting", "newListener", "removeListener", "error":
 		return true
 	}

@@ -107,6 +107,8 @@ type frame struct {
 	Count     int
 	Users     []PresentUser
 	Messages  []frame
+	First     uint64
+	Complete  *bool
 	ExpiresAt int64
 	Ping      int64
 	raw       string

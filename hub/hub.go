@@ -262,11 +262,40 @@ func (h *Hub) History(ctx context.Context, room string, q Query) (Page, error) {
 	if q.Limit <= 0 {
 		q.Limit = historyMost
 	}
-	p, err := h.stream(h.rule(room)).Read(ctx, room, q)
+	read := h.stream(h.rule(room)).Read
+	if q.Before > 0 {
+		read = h.readBefore
+	}
+	p, err := read(ctx, room, q)
 	if err != nil {
 		return Page{}, fmt.Errorf("hub: history of %s: %w", room, err)
 	}
 	return p, nil
+}
+
+// readBefore reads backwards: Offsets have no holes, so it knows where the piece begins that ends before q.Before.
+func (h *Hub) readBefore(ctx context.Context, room string, q Query) (p Page, err error) {
+	next := max(q.After+1, q.Before-min(q.Before-1, uint64(q.Limit)))
+	for {
+		page, err := h.stream(h.rule(room)).Read(ctx, room, Query{After: next - 1, Limit: max(1, int(q.Before-min(next, q.Before)))})
+		if err != nil {
+			return Page{}, err
+		}
+		if p.Messages != nil && page.Epoch != p.Epoch {
+			return p, nil
+		}
+		said := p.Messages
+		p = page
+		p.Messages = said
+		for _, m := range page.Messages {
+			if next = m.Offset + 1; m.Offset < q.Before {
+				p.Messages = append(p.Messages, m)
+			}
+		}
+		if len(page.Messages) == 0 || next >= min(q.Before, page.Head+1) { // a stream may give fewer at once
+			return p, nil
+		}
+	}
 }
 
 // Rooms lists the rooms that have members, by name: on every node of a Cluster, else on this one.

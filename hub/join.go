@@ -15,7 +15,7 @@ type joining struct {
 	m      *member
 	at     Position // live from here
 	replay replay
-	mail   bool // the replay is what the user has not acknowledged, whatever position was brought
+	mail   bool  // the replay is what the user has not acknowledged, whatever position was brought
 	err    error // a *refusal or our fault: not joined
 }
 
@@ -139,6 +139,13 @@ func (c *Conn) restart(j *joining) {
 	if j.m, j.at, ok = j.room.attach(c); !ok {
 		j.room.exit()
 		j.m, j.err = nil, ErrClosed
+		return
+	}
+	ctx, cancel := context.WithTimeout(c.hub.ctx, c.hub.patience)
+	defer cancel()
+	if c.mailFollows(ctx, j); j.err != nil { // too late to refuse: what is sent first names the room
+		c.hub.log.Warn("mail not read again", "client", c.id, "error", j.err)
+		c.close(DisconnectSlow.after(100*time.Millisecond, 2*time.Second))
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -22,6 +23,7 @@ type testMail struct {
 	asked  int // calls of Heads
 	broken bool
 	panics bool
+	onRead func() // called before each Read, without a lock
 }
 
 func newTestMail() *testMail {
@@ -55,6 +57,12 @@ func (m *testMail) Heads(_ context.Context, rooms []string) ([]Position, error) 
 }
 
 func (m *testMail) Read(_ context.Context, room string, q Query) (Page, error) {
+	m.mu.Lock()
+	onRead := m.onRead
+	m.mu.Unlock()
+	if onRead != nil {
+		onRead()
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.broken {
@@ -159,6 +167,73 @@ func TestMail_unacknowledgedFollowsWelcome(t *testing.T) {
 	if f := staff.must(`"action":"history","room":"user:ada"`); len(f.Messages) != 5 {
 		t.Errorf("history: %s", f.raw)
 	}
+}
+
+// A position that is of no use loses no letter: what is not acknowledged follows, as without one.
+func TestMail_positionOfNoUse(t *testing.T) {
+	mail := newTestMail()
+	h := newTestHub(t, Options{Mail: mail})
+	addr := listen(t, h)
+	for range 5 {
+		mail.put("user:ada", "order.paid")
+	}
+	mail.set(func() { mail.acks["user:ada"] = 2 })
+	for _, since := range []string{"mail0:4", "mail1:99", "mail0:0", ":4"} {
+		byQuery := dial(t, addr, "user=ada&room="+escape("user:ada@"+since))
+		if r := byQuery.greeting().Rooms[1]; r.Recovered == nil || *r.Recovered || r.Missed != 3 || r.Offset != 5 {
+			t.Errorf("%s: welcome: %s", since, byQuery.welcome.raw)
+		}
+		byQuery.wantMail(3, 5)
+		epoch, offset, _ := strings.Cut(since, ":")
+		byJoin := dial(t, addr, "user=ada")
+		byJoin.wantMail(3, 5)
+		f := byJoin.must(fmt.Sprintf(`"action":"join","room":"user:ada","since":{"epoch":"%s","offset":%s}`, epoch, offset))
+		if f.Recovered == nil || *f.Recovered || f.Missed != 3 || f.Offset != 5 {
+			t.Errorf("%s: join: %s", since, f.raw)
+		}
+		byJoin.wantMail(3, 5)
+		for _, c := range []*client{byQuery, byJoin} {
+			c.must(`"action":"ping"`)
+			_ = c.ws.Close()
+		}
+	}
+}
+
+// More letters arrive while the first are read than are held: all of them come, in order.
+func TestMail_arrivesWhileItIsRead(t *testing.T) {
+	mail := newTestMail()
+	h := newTestHub(t, Options{Mail: mail, Limits: Limits{QueueFrames: 6}})
+	addr := listen(t, h)
+	mail.put("user:ada", "order.paid")
+	dial(t, addr, "user=ada").wantMail(1, 1) // the room lives
+	var begun atomic.Bool
+	mail.set(func() {
+		mail.onRead = func() {
+			if begun.Swap(true) {
+				return
+			}
+			for range 5 {
+				mail.put("user:ada", "order.paid")
+			}
+			h.Ring("user:ada")
+			for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+				r := h.room("user:ada")
+				r.mu.Lock()
+				held := r.told.Offset == 6
+				r.mu.Unlock()
+				if held {
+					return
+				}
+			}
+			t.Error("the letters are not held")
+		}
+	})
+	late := dial(t, addr, "user=ada")
+	if r := late.greeting().Rooms[1]; r.Offset != 6 {
+		t.Errorf("welcome: %s", late.welcome.raw)
+	}
+	late.wantMail(1, 6)
+	late.must(`"action":"ping"`)
 }
 
 func TestMail_trimmedBeforeAcknowledged(t *testing.T) {

@@ -26,6 +26,7 @@ type Position struct {
 // A Query asks for a piece of a stream.
 type Query struct {
 	After  uint64 // messages with a greater Offset
+	Before uint64 // Hub.History only, which asks the Stream otherwise: the last Limit messages with a smaller Offset; 0: not set
 	Newest bool   // the last Limit messages instead; After still bounds them
 	Limit  int    // at most so many; the stream may give fewer and says so by Page.Head
 }

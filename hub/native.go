@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strconv"
 	"time"
 )
 
@@ -152,7 +153,7 @@ func (c *Conn) doPublish(ctx context.Context, q *request) *refusal {
 	switch {
 	case !validRoom(q.Room):
 		return refusedRoom
-	case q.Data == nil || q.Data.Action == "" || len(q.Data.Action) > maxAction:
+	case q.Data == nil || !validAction(q.Data.Action):
 		return refusedData
 	case reservedAction(q.Data.Action):
 		return refusedAction
@@ -225,16 +226,22 @@ func (c *Conn) doHistory(ctx context.Context, q *request) *refusal {
 	if c.member(q.Room) == nil && !c.session.Load().mayJoin(c.hub.rule(q.Room), q.Room) {
 		return refusedJoin
 	}
-	query := Query{Limit: min(q.Limit, historyMost), Newest: true}
+	if q.Since != nil && q.Before != nil {
+		return refusedBoth
+	}
+	query := Query{Limit: min(q.Limit, historyMost), Newest: q.Since == nil}
 	if q.Limit <= 0 {
 		query.Limit = historyLimit
 	}
-	if since := q.since(); since != nil {
-		query.After, query.Newest = since.Offset, false
+	switch {
+	case q.Since != nil:
+		query.After = q.Since.Offset
+	case q.Before != nil:
+		query.Before = max(q.Before.Offset, 1)
 	}
 	page, err := c.hub.History(ctx, q.Room, query)
-	if err == nil && q.Since != nil && page.Epoch != q.Since.Epoch { // of another life: what is there now
-		query.After, query.Newest = 0, true
+	if err == nil && (q.Since != nil && !q.Since.within(page, 0) || q.Before != nil && !q.Before.within(page, 1)) { // what is there now
+		query = Query{Newest: true, Limit: query.Limit}
 		page, err = c.hub.History(ctx, q.Room, query)
 	}
 	if err != nil {
@@ -244,9 +251,27 @@ func (c *Conn) doHistory(ctx context.Context, q *request) *refusal {
 	return nil
 }
 
+// within tells whether a place is of this life of the stream, and not of the future: beyond its head and more.
+func (at *place) within(p Page, more uint64) bool {
+	return at.Epoch == p.Epoch && at.Offset <= p.Head+more
+}
+
+// follows tells whether the messages of a history lie beside the position that was asked from, with nothing lost
+// in between and none of another life.
+func (p *Page) follows(q *request) bool {
+	switch {
+	case q.Since != nil:
+		return q.Since.within(*p, 0) && q.Since.Offset+1 >= p.First
+	case q.Before != nil:
+		return q.Before.within(*p, 1) && q.Before.Offset >= p.First
+	}
+	return true
+}
+
 // appendHistory is the reply to a history; what exceeds most bytes is left out at the end that the client
 // can ask for again.
 func appendHistory(q *request, page Page, newest bool, most int) []byte {
+	complete := page.follows(q)
 	list, size := page.Messages, 0
 	for n := range list {
 		i := n
@@ -263,7 +288,8 @@ func appendHistory(q *request, page Page, newest bool, most int) []byte {
 		}
 	}
 	b := appendString(append(appendReply(nil, q.ID, true), `,"room":`...), q.Room)
-	b = append(appendPosition(b, Position{page.Epoch, page.Head}), `,"messages":[`...)
+	b = appendUint(append(appendPosition(b, Position{page.Epoch, page.Head}), `,"first":`...), page.First)
+	b = append(strconv.AppendBool(append(b, `,"complete":`...), complete), `,"messages":[`...)
 	for i := range list {
 		if i > 0 {
 			b = append(b, ',')
@@ -274,9 +300,13 @@ func appendHistory(q *request, page Page, newest bool, most int) []byte {
 }
 
 func (c *Conn) doAck(ctx context.Context, q *request) *refusal {
-	if !validRoom(q.Room) {
+	switch {
+	case !validRoom(q.Room):
 		return refusedRoom
+	case q.Offset == nil:
+		return refusedOffset
 	}
+	offset := *q.Offset
 	m := c.member(q.Room)
 	if m == nil {
 		return refusedMember
@@ -284,14 +314,14 @@ func (c *Conn) doAck(ctx context.Context, q *request) *refusal {
 	m.room.mu.Lock()
 	head := m.room.at.Offset
 	m.room.mu.Unlock()
-	if q.Offset > head {
+	if offset > head {
 		return refusedFuture
 	}
 	if c.hub.isMail(m.room.rule) {
 		if !c.session.Load().owns(m.room.rule, q.Room) {
 			return refusedAck
 		}
-		if err := c.hub.mail.Ack(ctx, q.Room, q.Offset); err != nil {
+		if err := c.hub.mail.Ack(ctx, q.Room, offset); err != nil {
 			return c.away(q.Action, err)
 		}
 	}

@@ -109,6 +109,7 @@ func TestNative_requests(t *testing.T) {
 	history(`,"limit":2,"since":{"epoch":"`+epoch+`","offset":1}`, "2 3")
 	history(`,"since":{"epoch":"`+epoch+`","offset":5}`, "")
 	history(`,"limit":1,"since":{"epoch":"other","offset":1}`, "5")
+	history(`,"limit":2,"before":{"epoch":"`+epoch+`","offset":4}`, "2 3")
 
 	ada.must(`"action":"ack","room":"user:ada","offset":0`)
 	ada.must(`"action":"ping"`)
@@ -132,7 +133,7 @@ func TestNative_requests(t *testing.T) {
 	ada.refused("bad_frame", `"action":"ack","room":"user:ada","offset":1`)
 	ada.refused("not_joined", `"action":"ack","room":"notice","offset":1`)
 	for _, action := range []string{"purchase", "order.paid", "order.", "kf.message", "kf.event", "follow", "unfollow", "join", "leave",
-		"welcome", "connect", "connect_error", "disconnect", "disconnecting", "newListener", "removeListener", "error"} {
+		"welcome", "exchange", "refused", "connect", "connect_error", "disconnect", "disconnecting", "newListener", "removeListener", "error"} {
 		bob.refused("forbidden_action", `"action":"publish","room":"room:tea","data":{"action":"`+action+`","payload":1}`)
 	}
 }
@@ -189,6 +190,18 @@ func TestNative_badFrames(t *testing.T) {
 		{`{"id":1,"action":"publish","room":"room:a","data":[]}`, `1`, "bad_frame"},
 		{`{"id":1,"action":"ping"} {"id":2,"action":"ping"}`, `null`, "bad_frame"},
 		{strings.Repeat(`[`, 12000), `null`, "bad_frame"},
+		{publishing(`"a"`, nested(31)), `1`, "bad_frame"},
+		{`{"id":1,"action":"ping","more":` + nested(32) + `}`, `1`, "bad_frame"},
+		{publishing(`""`, `1`), `1`, "bad_frame"},
+		{publishing(`"`+strings.Repeat("茶", 43)+`"`, `1`), `1`, "bad_frame"},
+		{publishing(`"a\u0000"`, `1`), `1`, "bad_frame"},
+		{publishing(`"a\nb"`, `1`), `1`, "bad_frame"},
+		{publishing(`"\u007f"`, `1`), `1`, "bad_frame"},
+		{publishing(`"\u0085"`, `1`), `1`, "bad_frame"},
+		{`{"id":1,"action":"ack","room":"user:ada"}`, `1`, "bad_frame"},
+		{`{"id":1,"action":"ack","room":"user:ada","offset":null}`, `1`, "bad_frame"},
+		{`{"id":1,"action":"ack","room":"user:ada","offset":"1"}`, `1`, "bad_frame"},
+		{`{"id":1,"action":"history","room":"room:a","since":{"epoch":"e","offset":1},"before":{"epoch":"e","offset":1}}`, `1`, "bad_frame"},
 	} {
 		ws := dial(t, addr, "user=ada")
 		ws.write(c.frame)
@@ -209,8 +222,35 @@ func TestNative_badFrames(t *testing.T) {
 		abuser.write(`x`)
 	}
 	abuser.wantClosed(4500, "abuse")
-	if n := h.Stats().BadFrames; n != 39 {
+	if n := h.Stats().BadFrames; n != 51 {
 		t.Errorf("%d bad frames counted", n)
+	}
+}
+
+// nested is a list nested so deeply.
+func nested(depth int) string { return strings.Repeat(`[`, depth) + strings.Repeat(`]`, depth) }
+
+func publishing(action, payload string) string {
+	return `{"id":1,"action":"publish","room":"room:a","data":{"action":` + action + `,"payload":` + payload + `}}`
+}
+
+func TestNative_framesAtTheirBounds(t *testing.T) {
+	h := newTestHub(t, Options{})
+	c := dial(t, listen(t, h), "user=ada&room=room:a")
+	for _, f := range []string{
+		publishing(`"a"`, nested(30)),
+		publishing(`"a"`, `"`+strings.Repeat(`[`, 100)+`\"`+strings.Repeat(`{`, 100)+`"`),
+		publishing(`"`+strings.Repeat("茶", 42)+`xy"`, `1`),
+		publishing(`"come in 🍵"`, `1`),
+	} {
+		c.write(f)
+		if f := c.next(); f.Reply == nil { // the push may come before the reply
+			f = c.next()
+		} else if !f.OK {
+			t.Errorf("%s", f.raw)
+		} else {
+			c.push()
+		}
 	}
 }
 

@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"errors"
 	"strconv"
+	"strings"
+	"unicode"
 )
 
 // A request is one frame of a client of the native protocol.
@@ -15,15 +17,19 @@ type request struct {
 		Action  string          `json:"action"`
 		Payload json.RawMessage `json:"payload"`
 	} `json:"data"`
-	Since *struct {
-		Epoch  string `json:"epoch"`
-		Offset uint64 `json:"offset"`
-	} `json:"since"`
-	Offset uint64          `json:"offset"`
+	Since  *place          `json:"since"`
+	Before *place          `json:"before"`
+	Offset *uint64         `json:"offset"`
 	Limit  int             `json:"limit"`
 	Token  string          `json:"token"`
 	Ping   json.RawMessage `json:"ping"` // {"ping":…} and {"pong":…} are heartbeats, not requests
 	Pong   json.RawMessage `json:"pong"`
+}
+
+// A place is a Position as a client writes it.
+type place struct {
+	Epoch  string `json:"epoch"`
+	Offset uint64 `json:"offset"`
 }
 
 // A refusal is why a request was not granted: a stable word for programs, a sentence for people.
@@ -49,7 +55,10 @@ var (
 	refusedAck      = &refusal{"forbidden", "this is another user's mail"}
 	refusedMember   = &refusal{"not_joined", "join the room first"}
 	refusedAction   = &refusal{"forbidden_action", "this action is the server's own or a reserved name"}
-	refusedData     = &refusal{"bad_frame", "data.action must have 1 to 128 bytes"}
+	refusedDepth    = &refusal{"bad_frame", "the frame is nested deeper than 32"}
+	refusedOffset   = &refusal{"bad_frame", "the offset up to which everything was received is missing"}
+	refusedBoth     = &refusal{"bad_frame", "history goes one way: since or before"}
+	refusedData     = &refusal{"bad_frame", "data.action must have 1 to 128 bytes and no control characters"}
 	refusedRate     = &refusal{"too_many", "too many messages in this room: wait a moment"}
 	refusedRisky    = &refusal{"risky_content", "this text is not shown to others"}
 	refusedRooms    = &refusal{"too_many_rooms", "this socket has joined as many rooms as it may"}
@@ -84,7 +93,43 @@ func parseRequest(data []byte) (q request, r *refusal) {
 		q.ID = nil
 		return q, refusedID
 	}
+	if r == nil && jsonDepth(data) > maxDepth {
+		r = refusedDepth
+	}
 	return q, r
+}
+
+// maxDepth is how deep the JSON of a frame may be nested: readers that recurse must not be led astray by what
+// others publish.
+const maxDepth = 32
+
+// jsonDepth counts the brackets outside of strings in valid JSON.
+func jsonDepth(data []byte) (deepest int) {
+	depth, quoted := 0, false
+	for i := 0; i < len(data); i++ {
+		switch b := data[i]; {
+		case quoted:
+			switch b {
+			case '\\':
+				i++
+			case '"':
+				quoted = false
+			}
+		case b == '"':
+			quoted = true
+		case b == '{' || b == '[':
+			depth++
+			deepest = max(deepest, depth)
+		case b == '}' || b == ']':
+			depth--
+		}
+	}
+	return deepest
+}
+
+// validAction tells whether a client may give a message this name: 1 to 128 bytes without control characters.
+func validAction(action string) bool {
+	return action != "" && len(action) <= maxAction && !strings.ContainsFunc(action, unicode.IsControl)
 }
 
 // since is the position that the request brings, nil for none.
@@ -124,7 +169,7 @@ func appendPosition(dst []byte, at Position) []byte {
 func appendJoined(dst []byte, j *joining) []byte {
 	dst = appendPosition(dst, j.at)
 	if j.since != nil {
-		dst = strconv.AppendBool(append(dst, `,"recovered":`...), j.replay.complete)
+		dst = strconv.AppendBool(append(dst, `,"recovered":`...), j.recovered())
 		dst = appendInt(append(dst, `,"missed":`...), int64(j.replay.n))
 	}
 	return dst
