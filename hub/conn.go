@@ -47,6 +47,7 @@ type Conn struct {
 	queue    queue         // frames that the kernel did not take yet
 	corked   bool          // frames wait for uncork
 	flushing bool          // a flusher runs
+	owed     *owed         // mail that waits with the frames; nil: none
 	drained  chan struct{} // closed when the flusher ends; made on demand
 	closing  bool          // no data frame leaves any more
 	reason   Disconnect    // first cause wins
@@ -179,6 +180,10 @@ func (c *Conn) closeLocked(d Disconnect) bool {
 		return false
 	}
 	c.closing, c.reason = true, d
+	if c.owed != nil && d.Code == DisconnectSlow.Code {
+		c.tellOwedLocked(true)
+	}
+	c.owed = nil
 	c.closeBy = time.Now().Add(c.hub.limits.WriteWait)
 	if c.dead {
 		return true

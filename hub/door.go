@@ -80,6 +80,7 @@ func (c *Conn) uncork() {
 		}
 		c.queue = queue{}
 		c.pushLocked(all)
+		c.paidLocked()
 		return
 	}
 	c.flushLocked()
@@ -107,6 +108,7 @@ func (c *Conn) flush() {
 		if len(bufs) == 0 {
 			c.flushing = false
 			_ = c.net.SetWriteDeadline(time.Time{}) // it would outlive the flusher
+			c.paidLocked()
 			if c.drained != nil {
 				close(c.drained)
 				c.drained = nil

@@ -57,6 +57,7 @@ func (h *Hub) Shutdown(ctx context.Context) error {
 	h.cancel()
 	<-gone
 	h.tasks.Wait()
+	h.lastWords()
 	if h.roll != nil {
 		h.roll.leave()
 	}

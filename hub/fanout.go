@@ -87,6 +87,7 @@ func (r *Room) fanOut() {
 type batch struct {
 	last  uint64 // number of its last message
 	said  []said
+	mail  bool // letters, of whose writing somebody wants to know
 	forms [encodings]form
 }
 
@@ -102,7 +103,7 @@ func (r *Room) cutLocked() *batch {
 		size += len(r.fan.waiting[n].m.Payload)
 		n++
 	}
-	b := &batch{said: r.fan.waiting[:n:n], last: r.seq - uint64(len(r.fan.waiting)-n)}
+	b := &batch{said: r.fan.waiting[:n:n], last: r.seq - uint64(len(r.fan.waiting)-n), mail: r.letters()}
 	r.fan.waiting = r.fan.waiting[n:]
 	r.fan.bytes -= size
 	return b
@@ -185,12 +186,22 @@ func (m *member) hear(b *batch) int {
 	if p.frames == 0 {
 		return 0
 	}
+	var from, to uint64
+	if b.mail {
+		from, to = b.span(int(min(b.last-m.from, uint64(len(b.said)))))
+	}
 	m.from = b.last
 	if m.held != nil {
 		m.held.add(p, &c.hub.limits)
+		if m.held.to = max(m.held.to, to); m.held.from == 0 {
+			m.held.from = from
+		}
 		return p.frames
 	}
 	c.sendLocked(p)
+	if b.mail {
+		m.owe(from, to)
+	}
 	return p.frames
 }
 

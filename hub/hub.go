@@ -132,6 +132,7 @@ type Hub struct {
 	roomHeads batcher[Position]
 	mailHeads batcher[Position]
 	acked     batcher[uint64]
+	writings  writings
 
 	ctx    context.Context // ends when the hub is shut down
 	cancel context.CancelFunc
@@ -187,6 +188,7 @@ func New(o Options) (*Hub, error) {
 	if h.mail != nil {
 		h.mailHeads = batcher[Position]{hub: h, ask: h.mail.Heads}
 		h.acked = batcher[uint64]{hub: h, ask: h.mail.Acked}
+		h.writings.witness, _ = h.mail.(witness)
 	}
 	h.broker.Listen(h.deliver)
 	h.joinCluster()

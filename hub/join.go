@@ -23,6 +23,7 @@ type joining struct {
 type replay struct {
 	buf      []byte // frames laid end to end
 	n        int    // messages in it
+	first    uint64 // Offset of the first
 	complete bool   // it reaches up to where live begins
 }
 
@@ -115,10 +116,14 @@ func (c *Conn) settle(joined []*joining, first func() []byte) bool {
 		}
 		if j.replay.n > 0 {
 			c.sendLocked(piece{buf: j.replay.buf, frames: j.replay.n, replay: true})
+			if j.room.letters() {
+				j.m.owe(j.replay.first, j.replay.first+uint64(j.replay.n)-1)
+			}
 		}
 		for _, p := range j.m.held.pieces {
 			c.sendLocked(p)
 		}
+		j.m.owe(j.m.held.from, j.m.held.to)
 		j.m.held = nil
 	}
 	return true
@@ -251,6 +256,9 @@ func (r *Room) read(ctx context.Context, speaks encoding, after uint64, at Posit
 			}
 			if m.Offset != next {
 				return replay{}, errGone
+			}
+			if p.n == 0 {
+				p.first = m.Offset
 			}
 			if p.n >= l.ReplayFrames || len(p.buf)+len(m.Payload) > l.ReplayBytes && p.n > 0 {
 				return p, errBound

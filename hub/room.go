@@ -76,6 +76,8 @@ type held struct {
 	bytes  int
 	frames int
 	over   bool
+
+	from, to uint64 // Offsets of the mail among them; 0: none
 }
 
 type roomShard struct {
