@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -70,6 +71,10 @@ func (h *Hub) upgrade(w http.ResponseWriter, r *http.Request, s Session, p proto
 		writeError(w, http.StatusServiceUnavailable, "unavailable", "this node is stopping")
 		return nil, ErrClosed
 	}
+	if err := speaksVersion13(w, r); err != nil {
+		h.conns.Done()
+		return nil, err
+	}
 	c := &Conn{hub: h, id: newClientID(), user: s.User, proto: p, corked: true}
 	c.session.Store(&s)
 	c.timer.owner = c
@@ -106,6 +111,21 @@ func (c *Conn) open() {
 	}
 	c.hub.wheel.set(&c.timer, next)
 	go c.serve()
+}
+
+// speaksVersion13 answers a handshake of another version with the one that is spoken here (RFC 6455 section 4.4).
+func speaksVersion13(w http.ResponseWriter, r *http.Request) error {
+	version, asked := r.Header["Sec-Websocket-Version"]
+	if !asked || slices.ContainsFunc(version, func(v string) bool {
+		return slices.ContainsFunc(strings.Split(v, ","), func(v string) bool { return strings.TrimSpace(v) == "13" })
+	}) {
+		return nil
+	}
+	w.Header().Set("Sec-WebSocket-Version", "13")
+	w.Header().Set("Upgrade", "websocket")
+	w.Header().Set("Connection", "Upgrade")
+	writeError(w, http.StatusUpgradeRequired, "bad_handshake", "only version 13 of the WebSocket protocol is spoken here")
+	return fmt.Errorf("hub: upgrade: version %q", version)
 }
 
 func newClientID() string {

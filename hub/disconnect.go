@@ -24,7 +24,8 @@ var (
 	DisconnectTooMany  = Disconnect{Code: 4429, Word: "too_many"}      // too many frames or sockets
 	DisconnectAbuse    = Disconnect{Code: 4500, Word: "abuse"}         // protocol abuse
 	DisconnectToken    = Disconnect{Code: 4501, Word: "token_bad"}     // token bad or revoked
-	DisconnectBlocked  = Disconnect{Code: 4503, Word: "blocked"}       // blocked or not allowed
+	DisconnectBlocked  = Disconnect{Code: 4503, Word: "blocked"}       // the user is blocked
+	DisconnectKicked   = Disconnect{Code: 4503, Word: "kicked"}        // disconnected by an admin: nobody is barred
 	DisconnectReplaced = Disconnect{Code: 4509, Word: "replaced"}      // a newer socket of the same user
 )
 

@@ -22,13 +22,23 @@ type raw struct {
 
 func dialRaw(t *testing.T, addr, query string, header ...string) (*raw, *http.Response) {
 	t.Helper()
+	return handshake(t, addr, query, append(header, "Sec-WebSocket-Version: 13"))
+}
+
+func dialVersion(t *testing.T, addr, version string) (*raw, *http.Response) {
+	t.Helper()
+	return handshake(t, addr, "user=ada", []string{"Sec-WebSocket-Version: " + version})
+}
+
+func handshake(t *testing.T, addr, query string, header []string) (*raw, *http.Response) {
+	t.Helper()
 	nc, err := net.Dial("tcp", strings.TrimPrefix(addr, "ws://"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = nc.Close() })
 	_ = nc.SetDeadline(time.Now().Add(10 * time.Second))
-	head := "GET /ws?" + query + " HTTP/1.1\r\nHost: hub\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+	head := "GET /ws?" + query + " HTTP/1.1\r\nHost: hub\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
 	for _, h := range header {
 		head += h + "\r\n"
 	}
@@ -228,6 +238,13 @@ func TestHandshake(t *testing.T) {
 	_, resp = dialRaw(t, addr, "user=ada", "Sec-WebSocket-Protocol: other")
 	if _, there := resp.Header["Sec-Websocket-Protocol"]; there {
 		t.Errorf("a subprotocol that is not ours: %v", resp.Header)
+	}
+	for version, status := range map[string]int{"8": 426, "14": 426, "": 426, "x": 426, "13": 101, "8, 13": 101} {
+		_, resp = dialVersion(t, addr, version)
+		said := resp.Header.Get("Sec-Websocket-Version")
+		if resp.StatusCode != status || status == 426 && (said != "13" || resp.Header.Get("Upgrade") != "websocket") {
+			t.Errorf("version %q: %s, Sec-WebSocket-Version %q", version, resp.Status, said)
+		}
 	}
 	r, err := http.Get("http" + strings.TrimPrefix(addr, "ws") + "/ws?user=ada")
 	if err != nil {

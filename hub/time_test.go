@@ -345,6 +345,16 @@ func TestAccept_ninthSocketReplacesTheOldest(t *testing.T) {
 	})
 }
 
+// A disconnect by an admin says what it is: nobody is barred.
+func TestDisconnect_kicked(t *testing.T) {
+	inTime(t, Options{}, func(t *testing.T, h *Hub) {
+		c := dialPipe(t, h, "user=ada")
+		h.Disconnect(Target{User: "ada"}, DisconnectKicked)
+		c.wantClosed(4503, "kicked")
+		dialPipe(t, h, "user=ada").must(`"action":"ping"`)
+	})
+}
+
 func TestClose_byTheClient(t *testing.T) {
 	inTime(t, Options{}, func(t *testing.T, h *Hub) {
 		c := dialPipe(t, h, "user=ada&room=room:x")

@@ -59,7 +59,7 @@ func (s *Server) routeStaff() {
 	handle(s, route{
 		method: http.MethodPost, path: "/api/admin/users/{id}/disconnect", access: admins, tag: "admin", summary: "Close every socket of a user (4503)",
 	}, func(ctx context.Context, in *userPath) (closedView, error) {
-		n := s.o.Hub.Disconnect(hub.Target{User: in.ID}, hub.DisconnectBlocked)
+		n := s.o.Hub.Disconnect(hub.Target{User: in.ID}, hub.DisconnectKicked)
 		s.audit(ctx, "disconnect", "user "+in.ID)
 		return closedView{n}, nil
 	})

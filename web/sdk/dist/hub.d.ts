@@ -1,5 +1,5 @@
 import { type HubEvents, type HubOptions, type Membership, type State } from './options';
-import { type History, type Position, type Presence } from './protocol';
+import { type History, type HistoryQuery, type Position, type Presence } from './protocol';
 import { type RoomHandlers } from './room';
 /**
  * WxHub is one socket for all rooms, kept alive.
@@ -58,10 +58,7 @@ export declare class WxHub {
     mail(handlers: RoomHandlers): Membership;
     publish(room: string, action: string, payload: unknown): Promise<Position>;
     presence(room: string): Promise<Presence>;
-    history(room: string, query?: {
-        limit?: number;
-        since?: Position;
-    }): Promise<History>;
+    history(room: string, query?: HistoryQuery): Promise<History>;
     /** See Membership.ack. */
     ack(name: string, offset: number): void;
     /** Gives the open line a new token, so that it outlives the old one. Without `token`, getToken is asked. */

@@ -1,5 +1,5 @@
 import type { Backoff } from './backoff';
-import type { History, Position, Presence, Push, Welcome } from './protocol';
+import type { History, HistoryQuery, Position, Presence, Push, Welcome } from './protocol';
 import type { Transport } from './transport';
 export type State = 'disconnected' | 'connecting' | 'connected';
 /** A change of state, with what caused it. */
@@ -46,10 +46,7 @@ export interface Membership {
     leave(): void;
     publish(action: string, payload: unknown): Promise<Position>;
     presence(): Promise<Presence>;
-    history(query?: {
-        limit?: number;
-        since?: Position;
-    }): Promise<History>;
+    history(query?: HistoryQuery): Promise<History>;
     /** Says that this user received everything up to `offset`; sent at most once a second. Mail does it by itself. */
     ack(offset: number): void;
 }

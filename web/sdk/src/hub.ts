@@ -2,7 +2,7 @@ import { fullJitter } from './backoff'
 import { withDefaults, type HubEvents, type HubOptions, type Membership, type State, type StateChange } from './options'
 import {
   CloseCode, HubError, parseReason, staysAway,
-  type History, type Position, type Presence, type Push, type Standing, type Welcome,
+  type History, type HistoryQuery, type Position, type Presence, type Push, type Standing, type Welcome,
 } from './protocol'
 import { Room, type RoomHandlers } from './room'
 import { Session } from './session'
@@ -125,7 +125,7 @@ export class WxHub {
     return this.request<Presence>('presence', { room })
   }
 
-  history(room: string, query: { limit?: number; since?: Position } = {}): Promise<History> {
+  history(room: string, query: HistoryQuery = {}): Promise<History> {
     return this.request<History>('history', { room, ...query })
   }
 

@@ -3,7 +3,7 @@ export type { HubEvents, HubOptions, Membership, State, StateChange } from './op
 export type { RoomHandlers } from './room'
 export {
   CloseCode, HubError,
-  type History, type Meta, type Position, type Presence, type Push, type Standing, type Welcome,
+  type History, type HistoryQuery, type Meta, type Position, type Presence, type Push, type Standing, type Welcome,
 } from './protocol'
 export type { Backoff } from './backoff'
 export type { Line, LineEvents, Target, Transport } from './transport'

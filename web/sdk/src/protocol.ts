@@ -54,8 +54,20 @@ export interface Presence {
   users?: { id: string; sockets: number }[]
 }
 
-/** A piece of a room's stream, oldest first. */
+/** What to read of a room's stream: the newest messages, those after `since`, or the last ones before `before`. */
+export interface HistoryQuery {
+  /** default 50, at most 300 */
+  limit?: number
+  since?: Position
+  before?: Position
+}
+
+/** A piece of a room's stream, oldest first; the position is that of the room's newest message. */
 export interface History extends Position {
+  /** offset of the oldest message that is kept: paging backwards ends there */
+  first: number
+  /** false: messages between the position asked from and these are lost, or it was of another epoch and these are the newest */
+  complete: boolean
   messages: Push[]
 }
 
