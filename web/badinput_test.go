@@ -57,7 +57,7 @@ var calls = []call{
 	{method: "POST", path: "/api/admin/broadcast", who: []string{"admin", "key"}, limit: 192 << 10, good: map[string]any{"rooms": []string{"notice"}, "users": []string{"alice"}, "action": "x", "payload": 1}, wrong: map[string][]any{
 		"rooms": {"notice", []any{7}, []string{""}, []string{"no such room!"}, []string{strings.Repeat("r", 129)}, []string{"a\x00b"}, slices.Repeat([]string{"r"}, 101), map[string]any{}},
 		"users": {"alice", []any{nil}, []string{""}, []string{"a/b"}, []string{strings.Repeat("u", 65)}}, "live": {"yes", 1}, "all": {"yes", 0},
-		"action": {nil, 7, "", "two words", "a\nb", "标题", strings.Repeat("a", 65)}, "id": {7, strings.Repeat("i", 129), "a b", "pay:20260101000000abc", "push:x"},
+		"action": {nil, 7, "", "a\nb", "a\u0085b", strings.Repeat("a", 129), strings.Repeat("题", 43), "welcome", "join", "leave", "refused", "exchange", "connect", "connect_error", "disconnect", "disconnecting", "newListener", "removeListener"}, "id": {7, strings.Repeat("i", 129), "a b", "pay:20260101000000abc", "push:x"},
 	}},
 	{method: "GET", path: "/api/admin/orders", who: []string{"admin", "key"}, queries: map[string]string{
 		"limit=0": "limit", "limit=-1": "limit", "limit=x": "limit", "limit=201": "limit", "state=eaten": "state", "before=x": "before", "before=-1": "before", "userId=" + strings.Repeat("u", 65): "userId",
@@ -328,8 +328,10 @@ func TestBadInput_unknownFields(t *testing.T) {
 	if a.Status != 200 {
 		t.Errorf("%d %s", a.Status, a.Text)
 	}
-	if a := s.ask("POST", "/api/admin/broadcast", "key", `{"action":"x","all":true}`, "Content-Type", "application/json; charset=UTF-8"); a.Status != 200 {
-		t.Errorf("%d %s", a.Status, a.Text)
+	for _, kind := range []string{"application/json; charset=UTF-8", "Application/JSON", "APPLICATION/JSON;Charset=utf-8"} {
+		if a := s.ask("POST", "/api/admin/broadcast", "key", `{"action":"x","all":true}`, "Content-Type", kind); a.Status != 200 {
+			t.Errorf("%s: %d %s", kind, a.Status, a.Text)
+		}
 	}
 }
 

@@ -12,6 +12,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/google/uuid"
 
@@ -24,7 +26,7 @@ type broadcastRequest struct {
 	Users   []string        `json:"users,omitempty" maxItems:"1000" doc:"User ids: mail, kept until acknowledged"`
 	Live    bool            `json:"live,omitempty" doc:"With users: only to open sockets, not kept"`
 	All     bool            `json:"all,omitempty" doc:"Everybody who is connected: room all"`
-	Action  string          `json:"action" pattern:"^[A-Za-z0-9_.:-]{1,64}$" patternDescription:"letters, digits and _.:-, at most 64" example:"sale.begins"`
+	Action  string          `json:"action" minLength:"1" maxLength:"128" doc:"At most 128 bytes without control characters; not welcome, join, leave, refused, exchange, nor what Socket.IO reserves" example:"sale.begins"`
 	Payload json.RawMessage `json:"payload,omitempty" doc:"Any JSON of at most 64 KiB; arrives byte for byte"`
 	ID      string          `json:"id,omitempty" pattern:"^[A-Za-z0-9_.:-]{1,128}$" patternDescription:"letters, digits and _.:-, at most 128" doc:"Idempotency key, for 24 hours"`
 }
@@ -99,6 +101,9 @@ func (b broadcastRequest) checked() (broadcastRequest, error) {
 			return b, badRequest("ids that begin with " + own + " are the server's own")
 		}
 	}
+	if why := badAction(b.Action); why != "" {
+		return b, badRequest(why)
+	}
 	if b.Live && len(b.Users) == 0 {
 		return b, badRequest("live goes with users")
 	}
@@ -109,6 +114,26 @@ func (b broadcastRequest) checked() (broadcastRequest, error) {
 		b.Payload = json.RawMessage("null")
 	}
 	return b, nil
+}
+
+// sockets alone say these, and clients would take them for something else: what the hub says of itself, and what
+// Socket.IO reserves.
+var reservedActions = []string{
+	"welcome", "join", "leave", "refused", "exchange",
+	"connect", "connect_error", "disconnect", "disconnecting", "newListener", "removeListener",
+}
+
+const actionBytes = 128 // of an action's name
+
+// badAction says why nothing can be said under a name; "": it can.
+func badAction(action string) string {
+	switch {
+	case action == "" || len(action) > actionBytes || !utf8.ValidString(action) || strings.ContainsFunc(action, unicode.IsControl):
+		return "action must have 1 to 128 bytes of UTF-8 without control characters"
+	case slices.Contains(reservedActions, action):
+		return "action: " + action + " is the server's own or Socket.IO's"
+	}
+	return ""
 }
 
 func distinct(list []string) (out []string) {

@@ -51,12 +51,13 @@ func (s *Server) orderToPay(ctx context.Context, u store.User, in payRequest) (s
 		return s.unpaidOrder(ctx, u, in.OutTradeNo)
 	case in.ProductID == "":
 		return store.Order{}, badRequest("productId or outTradeNo is missing")
-	case in.Quantity < 1 || in.Quantity > maxQuantity:
-		return store.Order{}, badRequest(fmt.Sprintf("quantity must be 1 to %d", maxQuantity))
 	}
 	p, ok := s.catalogue.byID[in.ProductID]
-	if !ok {
+	switch {
+	case !ok:
 		return store.Order{}, &Error{Status: 404, Code: "unknown_product", Message: "the shop has no such product"}
+	case in.Quantity < 1 || in.Quantity > maxQuantity:
+		return store.Order{}, badRequest(fmt.Sprintf("quantity must be 1 to %d", maxQuantity))
 	}
 	o, err := s.o.Store.CreateOrder(ctx, store.Order{
 		OutTradeNo: newOutTradeNo(time.Now()), AppID: s.o.AppID, MchID: s.o.MchID, UserID: u.ID, OpenID: u.OpenID,
@@ -173,12 +174,12 @@ func (s *Server) routeShop() {
 		errors: []int{http.StatusBadRequest, http.StatusUnauthorized, http.StatusForbidden, http.StatusNotFound, http.StatusConflict,
 			http.StatusBadGateway, http.StatusServiceUnavailable},
 	}, func(ctx context.Context, in *body[payRequest]) (payParams, error) {
+		if s.o.Pay == nil { // whoever asks: no login helps
+			return payParams{}, errNotConfigured
+		}
 		u, err := s.payer(ctx, in.Body.Code)
 		if err != nil {
 			return payParams{}, err
-		}
-		if s.o.Pay == nil {
-			return payParams{}, errNotConfigured
 		}
 		o, err := s.orderToPay(ctx, u, in.Body)
 		if err != nil {

@@ -144,7 +144,7 @@ func (s *Server) routes() http.Handler {
 	if len(s.o.TrustedProxies) > 0 {
 		r.Use(s.fromTrustedProxy)
 	}
-	r.Use(s.observe, middleware.GetHead)
+	r.Use(s.observe, s.cors, middleware.GetHead)
 	r.NotFound(func(w http.ResponseWriter, r *http.Request) {
 		s.fail(w, r, &Error{Status: http.StatusNotFound, Code: "not_found"})
 	})
@@ -158,7 +158,7 @@ func (s *Server) routes() http.Handler {
 	})
 
 	r.Group(func(r chi.Router) {
-		r.Use(s.identify)
+		r.Use(s.identify, anyCase)
 		s.api = newAPI(r, s.o.Version)
 		s.routeLogin()
 		s.routePeople()

@@ -88,6 +88,9 @@ type tokenCommand struct {
 
 // Run prints one token. It reads the keys alone: no database is opened.
 func (c tokenCommand) Run(s streams) error {
+	if c.TTL < time.Second {
+		return fmt.Errorf("--ttl %s: a token must be good for at least a second", c.TTL)
+	}
 	set, err := loadSettings(c.Config, s.env)
 	if err != nil {
 		return err

@@ -143,6 +143,12 @@ func TestToken_issues(t *testing.T) {
 	if code, _, _ = runMain(t, []string{goodKeys}, "token", "no spaces please"); code != 1 {
 		t.Errorf("a bad user id: exit status %d", code)
 	}
+	for _, dead := range []string{"-5s", "0s", "10ms"} {
+		code, out, errOut = runMain(t, []string{goodKeys}, "token", "shop-1", "--ttl", dead)
+		if code != 1 || out != "" || !strings.Contains(errOut, "--ttl") {
+			t.Errorf("--ttl %s: %d %q %q", dead, code, out, errOut)
+		}
+	}
 }
 
 func TestUsage(t *testing.T) {

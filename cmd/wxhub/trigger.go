@@ -11,9 +11,10 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"time"
+
+	"wxhub/web/docs"
 )
 
 const (
@@ -225,10 +226,10 @@ func triggerFlags(hubURL, simURL string) (flags string) {
 	return flags
 }
 
-// commandName is how to call this program again: `go run` leaves a binary in a temporary folder.
+// commandName is how to call this program again.
 func commandName() string {
 	path, err := os.Executable()
-	if err == nil && strings.Contains(filepath.ToSlash(path), "/go-build") {
+	if err == nil && docs.FromGoRun(path) {
 		return "go run ./cmd/wxhub"
 	}
 	if found, err := exec.LookPath("wxhub"); err == nil && found != "" {

@@ -5,7 +5,6 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
-	"strings"
 )
 
 // DoorInfo is what the door page leads to. Empty addresses are left out.
@@ -41,13 +40,19 @@ func (d DoorInfo) view(r *http.Request) *doorView {
 	return v
 }
 
-// commandName is how the reader called this program: `go run` leaves a binary in a temporary folder.
+// commandName is how the reader called this program.
 func commandName() string {
-	if path, err := os.Executable(); err == nil && strings.Contains(filepath.ToSlash(path), "/go-build") {
+	if path, err := os.Executable(); err == nil && FromGoRun(path) {
 		return "go run ./cmd/wxhub"
 	}
 	return "wxhub"
 }
+
+// goRunPath is where `go run` leaves a binary: in a folder for its work or, since Go 1.24, in the cache, wherever that is.
+var goRunPath = regexp.MustCompile(`/go-build[0-9]*/|/[0-9a-f]{64}-d/[^/]+$`)
+
+// FromGoRun tells whether the binary at path was started by `go run`.
+func FromGoRun(path string) bool { return goRunPath.MatchString(filepath.ToSlash(path)) }
 
 // Door serves the page at "/". Every other path is not found: mount it where only "/" arrives, or last.
 func Door(info DoorInfo) http.Handler {
