@@ -101,7 +101,7 @@ export const words = {
   'broadcast.badName': { zh: '“{name}” 不能用：只能有字母、数字和 _ . : -', en: '“{name}” is no such name: letters, digits and _ . : - only' },
   'broadcast.live': { zh: '只发给正在线的，不留信', en: 'Only to open sockets, keep no letter' },
   'broadcast.action': { zh: '动作（action）', en: 'Action' },
-  'broadcast.badAction': { zh: '只能有字母、数字和 _ . : -，最多 64 个', en: 'Letters, digits and _ . : - only, at most 64' },
+  'broadcast.badAction': { zh: '最多 128 字节，不能有控制字符，也不能用服务器或 Socket.IO 自己的名字', en: 'At most 128 bytes, no control characters, no name of the server or of Socket.IO' },
   'broadcast.samples': { zh: '填入示例：', en: 'Fill in a sample:' },
   'broadcast.payload': { zh: '内容（payload，JSON）', en: 'Payload (JSON)' },
   'broadcast.payloadHint': { zh: '任意 JSON；留空就是 null。', en: 'Any JSON; empty means null.' },

@@ -14,7 +14,13 @@ type To = 'rooms' | 'users' | 'all'
 
 const roomName = /^[A-Za-z0-9_.:-]{1,128}$/
 const userID = /^[A-Za-z0-9_.-]{1,64}$/
-const actionName = /^[A-Za-z0-9_.:-]{1,64}$/
+const reserved = [
+  'welcome', 'join', 'leave', 'refused', 'exchange',
+  'connect', 'connect_error', 'disconnect', 'disconnecting', 'newListener', 'removeListener',
+]
+/** What the server takes as an action: see its badAction. */
+const goodAction = (name: string) =>
+  new TextEncoder().encode(name).length <= 128 && !/\p{Cc}/u.test(name) && !reserved.includes(name)
 const key = /^[A-Za-z0-9_.:-]{1,128}$/
 
 const newID = () => `console:${new Date().toISOString().slice(0, 10)}:${crypto.getRandomValues(new Uint32Array(2)).reduce((s, n) => s + n.toString(36), '')}`
@@ -44,7 +50,7 @@ export function Broadcast({ query }: { query: URLSearchParams }) {
   const strange = to === 'all' ? undefined : receivers.find((name) => !(to === 'rooms' ? roomName : userID).test(name))
   const wrong = {
     receivers: strange !== undefined ? t('broadcast.badName', { name: strange }) : '',
-    action: action && !actionName.test(action) ? t('broadcast.badAction') : '',
+    action: action && !goodAction(action) ? t('broadcast.badAction') : '',
     payload: payload.ok ? '' : t('broadcast.badJSON', { line: payload.line, column: payload.column }),
     id: id && !key.test(id) ? t('broadcast.badID') : '',
   }
