@@ -29,6 +29,10 @@ type Credentials struct {
 	PlatformKeyPEM    string `json:"platformKeyPem"`    // WeChat Pay's private key
 	PlatformPublicPEM string `json:"platformPublicPem"` // its public half, which the merchant downloads
 
+	// Its certificate, for merchants of the older kind, who fetch it by GET /v3/certificates; may be empty.
+	PlatformCertKeyPEM string `json:"platformCertKeyPem,omitempty"`
+	PlatformCertPEM    string `json:"platformCertPem,omitempty"`
+
 	V2Key           string `json:"v2Key"`           // API key of Pay v2, 32 characters
 	V2SignType      string `json:"v2SignType"`      // MD5 or HMAC-SHA256: what the shop signs with; WeChat follows every request
 	MerchantCertPEM string `json:"merchantCertPem"` // the merchant's certificate, of CertSerial; refunds of Pay v2 present it

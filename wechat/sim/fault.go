@@ -1,9 +1,11 @@
 package sim
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/http"
+	"regexp"
 	"slices"
 	"time"
 )
@@ -18,7 +20,9 @@ type Fault struct {
 	HTML         bool   `json:"html,omitempty"`         // an HTML page instead of JSON
 	Errcode      int    `json:"errcode,omitempty"`      // this errcode instead of an answer (-1, 40226, 45011, …)
 	Lost         bool   `json:"lost,omitempty"`         // the call is done, then the connection is cut
-	Sign         string `json:"sign,omitempty"`         // v3 answers: "probe", "wrong", "stale" or "none"
+	Code         string `json:"code,omitempty"`         // Pay: this code instead of an answer, such as SYSTEM_ERROR or ORDERPAID; v2 FAIL: return_code FAIL
+	Sign         string `json:"sign,omitempty"`         // v3 answers: "probe", "wrong", "stale", "serial" or "none"; v2: "wrong" or "none"
+	Bill         string `json:"bill,omitempty"`         // bills: "drop" or "extra" (a line), "amount" (of the first line) or "hash"
 	MuteNotify   bool   `json:"muteNotify,omitempty"`   // the next notify of a payment or refund never comes
 	Reorder      bool   `json:"reorder,omitempty"`      // the next notify waits until another one was sent, at most 30 s
 	Delay        int    `json:"delay,omitempty"`        // ms that the next notify waits, at most 3,600,000; real time
@@ -33,7 +37,7 @@ const maxReorder = 30 * time.Second
 func (f *Fault) ofNotify() bool { return f.MuteNotify || f.Reorder || f.Delay > 0 }
 
 func (f *Fault) spoils() bool {
-	return f.Slow > 0 || f.Status > 0 || f.HTML || f.Errcode != 0 || f.Lost || f.Sign != ""
+	return f.Slow > 0 || f.Status > 0 || f.HTML || f.Errcode != 0 || f.Lost || f.Sign != "" || f.Code != "" || f.Bill != ""
 }
 
 // setFault is POST /sim/fault.
@@ -49,8 +53,12 @@ func (s *Sim) setFault(r *http.Request) (any, error) {
 		return nil, badRequest("slow is 0 to 60000 milliseconds")
 	case f.Status != 0 && (f.Status < 200 || f.Status > 599):
 		return nil, badRequest("status is 200 to 599")
-	case !slices.Contains([]string{"", "probe", "wrong", "stale", "none"}, f.Sign):
-		return nil, badRequest("sign is probe, wrong, stale or none")
+	case !slices.Contains([]string{"", "probe", "wrong", "stale", "serial", "none"}, f.Sign):
+		return nil, badRequest("sign is probe, wrong, stale, serial or none")
+	case !slices.Contains([]string{"", "drop", "extra", "amount", "hash"}, f.Bill):
+		return nil, badRequest("bill is drop, extra, amount or hash")
+	case f.Code != "" && !faultCode.MatchString(f.Code):
+		return nil, badRequest("code is one of WeChat Pay, such as SYSTEM_ERROR")
 	case f.Delay < 0 || f.Delay > 3_600_000:
 		return nil, badRequest("delay is 0 to 3600000 milliseconds")
 	case f.ofNotify() && (f.spoils() || f.Path != ""):
@@ -179,6 +187,8 @@ func (s *Sim) applyFault(w http.ResponseWriter, r *http.Request, f *Fault) bool 
 		status = http.StatusOK
 	}
 	switch {
+	case f.Code != "":
+		return true // by the handler, which can sign
 	case f.HTML:
 		w.Header().Set("Content-Type", "text/html; charset=utf-8")
 		w.WriteHeader(status)
@@ -193,6 +203,32 @@ func (s *Sim) applyFault(w http.ResponseWriter, r *http.Request, f *Fault) bool 
 		return true
 	}
 	return false
+}
+
+var faultCode = regexp.MustCompile(`^[A-Z0-9_]{2,64}$`)
+
+// statusV3 are the HTTP statuses of the codes of API v3; all others are 400.
+var statusV3 = map[string]int{"SIGN_ERROR": 401, "NO_AUTH": 403, "NOAUTH": 403, "OUT_TRADE_NO_USED": 403, "RULE_LIMIT": 403, "RULELIMIT": 403,
+	"TRADE_ERROR": 403, "ACCOUNT_ERROR": 403, "NOT_ENOUGH": 403, "USER_ACCOUNT_ABNORMAL": 403, "ORDER_NOT_EXIST": 404, "RESOURCE_NOT_EXISTS": 404, "FREQUENCY_LIMITED": 429, "RATELIMIT_EXCEEDED": 429, "SYSTEM_ERROR": 500, "SYSTEMERROR": 500, "BANK_ERROR": 500,
+	"OPENID_MISMATCH": 500, "INVALID_TRANSACTIONID": 500}
+
+// refusalV3 is the refusal that a fault wants of API v3, nil for none; f may be nil.
+func (f *Fault) refusalV3() *payError {
+	if f == nil || f.Code == "" {
+		return nil
+	}
+	return &payError{status: cmp.Or(f.Status, statusV3[f.Code], http.StatusBadRequest), code: f.Code, message: "set by a fault"}
+}
+
+// refusalV2 is the same of Pay v2.
+func (f *Fault) refusalV2() *v2Error {
+	switch {
+	case f == nil || f.Code == "":
+		return nil
+	case f.Code == "FAIL":
+		return v2Fault("set by a fault")
+	}
+	return &v2Error{code: f.Code, message: "set by a fault"}
 }
 
 type faultKey struct{}

@@ -11,6 +11,7 @@ import (
 
 // Notify is one try of a payment or refund notify and what became of it.
 type Notify struct {
+	ID            int64  `json:"id"`
 	At            int64  `json:"at"`   // ms
 	Kind          string `json:"kind"` // pay or refund
 	OutTradeNo    string `json:"outTradeNo"`
@@ -107,6 +108,7 @@ type notice struct {
 	url           string
 	v2            bool
 	body          []byte
+	inside        []byte // what is sealed in it
 }
 
 // payNotice tells of a payment. In a v2 notice the form is already worked in.
@@ -117,7 +119,8 @@ func (s *Sim) payNotice(t transaction, form notifyForm) (notice, error) {
 		return n, nil
 	}
 	var err error
-	n.body, err = s.sealNotice("transaction", "TRANSACTION.SUCCESS", "支付成功", toJSON(t))
+	n.inside = toJSON(t)
+	n.body, err = s.sealNotice("transaction", "TRANSACTION.SUCCESS", "支付成功", n.inside)
 	if err != nil {
 		return n, fmt.Errorf("notify of %s: %w", t.OutTradeNo, err)
 	}
@@ -137,7 +140,7 @@ func (s *Sim) refundNotice(v refundView, form notifyForm) (notice, error) {
 		PayerTotal  int64 `json:"payer_total"`
 		PayerRefund int64 `json:"payer_refund"`
 	}
-	plain := toJSON(struct {
+	n.inside = toJSON(struct {
 		MchID         string `json:"mchid"`
 		TransactionID string `json:"transaction_id"`
 		OutTradeNo    string `json:"out_trade_no"`
@@ -151,7 +154,7 @@ func (s *Sim) refundNotice(v refundView, form notifyForm) (notice, error) {
 		amount{v.Amount.Total, v.Amount.Refund, v.Amount.PayerTotal, v.Amount.PayerRefund}})
 	summary := map[string]string{refundSuccess: "退款成功", refundAbnormal: "退款异常", refundClosed: "退款关闭"}[v.Status]
 	var err error
-	n.body, err = s.sealNotice("refund", "REFUND."+v.Status, summary, plain)
+	n.body, err = s.sealNotice("refund", "REFUND."+v.Status, summary, n.inside)
 	if err != nil {
 		return n, fmt.Errorf("notify of %s: %w", v.OutRefundNo, err)
 	}
@@ -193,30 +196,54 @@ func notifyID() string {
 
 // notifyOnce signs a notice afresh, sends it and writes down the answer.
 func (s *Sim) notifyOnce(ctx context.Context, n notice, form notifyForm, try int) (Answer, bool) {
-	entry := Notify{Kind: n.kind, OutTradeNo: n.outTradeNo, OutRefundNo: n.outRefundNo, TransactionID: n.transactionID, Forge: form.label(), Try: try}
-	var got Answer
-	var raw []byte
-	header := http.Header{"Content-Type": {"application/json"}, "Accept": {"*/*"}, "User-Agent": {"Mozilla/4.0"}}
-	body := n.body
+	req := pushRequest{url: n.url, body: n.body, header: http.Header{"Content-Type": {"application/json"}, "Accept": {"*/*"}, "User-Agent": {"Mozilla/4.0"}}}
 	if n.v2 {
-		header.Set("Content-Type", "text/xml")
-		got, raw = s.post(ctx, n.url, header, body)
-	} else if err := s.signHeader(header, body, s.opts.Now().Add(form.skew)); err != nil {
-		got.Error = err.Error()
-	} else {
-		spoilNotify(header, &body, form)
-		got, _ = s.post(ctx, n.url, header, body)
+		req.header.Set("Content-Type", "text/xml")
+		return s.sendNotice(ctx, n, req, form, try, n.evidenceV2(form, s.opts.V2Key))
 	}
+	key := s.callbackKey()
+	at := s.opts.Now().Add(form.skew)
+	if err := signHeader(req.header, req.body, at, key); err != nil {
+		return Answer{Error: err.Error()}, false
+	}
+	message := lines(req.header.Get("Wechatpay-Timestamp"), req.header.Get("Wechatpay-Nonce"), string(req.body))
+	spoilNotify(req.header, &req.body, form)
+	return s.sendNotice(ctx, n, req, form, try, &Evidence{Scheme: "v3", Signed: clip(message, maxSigned), Length: len(message),
+		Got: req.header.Get("Wechatpay-Signature"), Serial: req.header.Get("Wechatpay-Serial"), Expected: key.serial, Key: key.kind(),
+		ClockMs: form.skew.Milliseconds(), BodySHA256: bodyHash(req.body), Refused: form.label()})
+}
+
+// evidenceV2 is what a v2 notify is signed by; that of a refund has a seal only.
+func (n notice) evidenceV2(form notifyForm, key string) *Evidence {
+	f, err := parseV2(n.body)
+	if err != nil || n.kind != "pay" {
+		return &Evidence{Scheme: "v2", Key: "API key, AES-256-ECB of req_info, no signature", BodySHA256: bodyHash(n.body), Refused: form.label()}
+	}
+	signType := signMD5
+	if f["sign_type"] != "" {
+		signType = f["sign_type"]
+	}
+	e := evidenceV2("v2", signType, key, f, f["sign"], n.body)
+	e.Refused = form.label()
+	return &e
+}
+
+// sendNotice sends the bytes of one try and writes down what became of it. It reports whether the platform is content.
+func (s *Sim) sendNotice(ctx context.Context, n notice, req pushRequest, form notifyForm, try int, evidence *Evidence) (Answer, bool) {
+	got, raw := s.post(ctx, req.url, req.header, req.body)
 	done := n.taken(got, raw)
+	entry := Notify{At: s.opts.Now().UnixMilli(), Kind: n.kind, OutTradeNo: n.outTradeNo, OutRefundNo: n.outRefundNo, TransactionID: n.transactionID,
+		Forge: form.label(), Try: try, Status: got.Status, Answer: clip(got.Body, 512), Ms: got.Ms, Done: done, Why: got.Error}
 	if got.Status == http.StatusOK && !done && got.Error == "" {
 		entry.Why = "the answer is not <xml> with return_code SUCCESS"
 	}
-	entry.At, entry.Status, entry.Answer, entry.Ms, entry.Done = s.opts.Now().UnixMilli(), got.Status, clip(got.Body, 512), got.Ms, done
-	if got.Error != "" {
-		entry.Why = got.Error
-	}
+	kept := &Exchange{Kind: "notify", Method: http.MethodPost, URL: req.url, Header: flatHeader(req.header), Body: clip(string(req.body), maxExchangeBody),
+		Inside: clip(string(n.inside), maxExchangeBody), Answer: got.Body, Evidence: evidence, again: &replay{notice: &n, request: req}}
 	s.mu.Lock()
+	entry.ID = s.nextEntry()
+	kept.ID = entry.ID
 	s.notifies.add(entry)
+	s.keepExchange(kept)
 	s.mu.Unlock()
 	return got, done
 }

@@ -75,8 +75,7 @@ func (s *Sim) placeOrder(p prepayParams, asked string) (prepayID string, e *payE
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.byOpenid(p.openid) == nil {
-		return "", &payError{400, "PARAM_ERROR", "无效的openid",
-			map[string]any{"location": "body", "field": "/payer/openid", "issue": "无效的openid"}}
+		return "", &payError{status: 400, code: "PARAM_ERROR", message: "无效的openid", detail: map[string]any{"location": "body", "field": "/payer/openid", "issue": "无效的openid"}}
 	}
 	o := s.orders[p.outTradeNo]
 	switch {
@@ -84,11 +83,11 @@ func (s *Sim) placeOrder(p prepayParams, asked string) (prepayID string, e *payE
 		o = &order{prepayParams: p, asked: asked, madeAt: now}
 		s.addOrder(o)
 	case !o.paidAt.IsZero():
-		return "", &payError{400, "ORDERPAID", "该订单已支付", nil}
+		return "", &payError{status: 400, code: "ORDERPAID", message: "该订单已支付"}
 	case o.asked != asked:
-		return "", &payError{403, "OUT_TRADE_NO_USED", "商户订单号重复，请核实商户订单号是否重复提交", nil}
+		return "", &payError{status: 403, code: "OUT_TRADE_NO_USED", message: "商户订单号重复，请核实商户订单号是否重复提交"}
 	case o.state(now) == stateClosed:
-		return "", &payError{400, "ORDER_CLOSED", "订单已关闭，请重新下单", nil}
+		return "", &payError{status: 400, code: "ORDER_CLOSED", message: "订单已关闭，请重新下单"}
 	case now.Sub(o.prepayAt) < prepayLife:
 		return o.prepayID, nil
 	}
@@ -136,7 +135,7 @@ func (s *Sim) lookUp(outTradeNo, transactionID string) (transaction, *payError) 
 	defer s.mu.Unlock()
 	o := s.find(outTradeNo, transactionID)
 	if o == nil {
-		return transaction{}, &payError{404, "ORDER_NOT_EXIST", "查询的订单不存在", nil}
+		return transaction{}, &payError{status: 404, code: "ORDER_NOT_EXIST", message: "查询的订单不存在"}
 	}
 	t := s.transactionOf(o)
 	t.TradeState = o.state(now)
@@ -152,9 +151,9 @@ func (s *Sim) shut(outTradeNo string) (already bool, e *payError) {
 	o := s.orders[outTradeNo]
 	switch {
 	case o == nil:
-		return false, &payError{404, "ORDER_NOT_EXIST", "订单不存在", nil}
+		return false, &payError{status: 404, code: "ORDER_NOT_EXIST", message: "订单不存在"}
 	case !o.paidAt.IsZero():
-		return false, &payError{400, "ORDERPAID", "订单已支付，不能发起关单", nil}
+		return false, &payError{status: 400, code: "ORDERPAID", message: "订单已支付，不能发起关单"}
 	case o.state(now) == stateClosed:
 		return true, nil
 	}

@@ -15,7 +15,7 @@ import (
 // prepay is POST /v3/pay/transactions/jsapi.
 func (s *Sim) prepay(r *http.Request, body []byte) (any, *payError) {
 	if r.Method != http.MethodPost {
-		return nil, &payError{405, "METHOD_NOT_ALLOWED", "请求方法错误，应为POST", nil}
+		return nil, &payError{status: 405, code: "METHOD_NOT_ALLOWED", message: "请求方法错误，应为POST"}
 	}
 	p, e := s.readPrepay(body)
 	if e != nil {
@@ -71,7 +71,7 @@ func (s *Sim) readPrepay(body []byte) (prepayParams, *payError) {
 		return p, errOtherMerchant
 	}
 	if appID != s.opts.AppID {
-		return p, &payError{400, "APPID_MCHID_NOT_MATCH", "appid和mchid不匹配，请检查后再试", nil}
+		return p, &payError{status: 400, code: "APPID_MCHID_NOT_MATCH", message: "appid和mchid不匹配，请检查后再试"}
 	}
 	return p, nil
 }
@@ -141,8 +141,9 @@ func (s *Sim) requestPayment(r *http.Request) (any, error) {
 	if err := decode(r, &req); err != nil {
 		return nil, err
 	}
-	prepayID, why := s.checkPaySign(req)
+	prepayID, why, evidence := s.checkPaySign(req)
 	if why != "" {
+		s.keepCall(Call{At: s.opts.Now().UnixMilli(), Method: "APP", Path: "wx.requestPayment", Code: "fail", Note: clip(why, 200)}, evidence)
 		return payFailure(why), nil
 	}
 	if req.Cancel {
@@ -157,38 +158,51 @@ func (s *Sim) requestPayment(r *http.Request) (any, error) {
 }
 
 // checkPaySign verifies the five fields, with the merchant's public key or the v2 key, and returns
-// the prepay_id, or why the app refuses.
-func (s *Sim) checkPaySign(req payRequest) (prepayID, why string) {
+// the prepay_id, or why the app refuses, with evidence when it is the signature.
+func (s *Sim) checkPaySign(req payRequest) (prepayID, why string, evidence *Evidence) {
 	var timestamp string
 	if json.Unmarshal(req.TimeStamp, &timestamp) != nil {
-		return "", "parameter error: parameter.timeStamp should be String instead of Number;"
+		return "", "parameter error: parameter.timeStamp should be String instead of Number;", nil
 	}
-	if _, err := strconv.ParseUint(timestamp, 10, 40); err != nil {
-		return "", "timeStamp is not a text of seconds"
+	seconds, err := strconv.ParseUint(timestamp, 10, 40)
+	if err != nil {
+		return "", "timeStamp is not a text of seconds", nil
 	}
 	if req.NonceStr == "" || len(req.NonceStr) > 32 {
-		return "", "nonceStr has 1 to 32 characters"
+		return "", "nonceStr has 1 to 32 characters", nil
 	}
 	prepayID, ok := strings.CutPrefix(req.Package, "prepay_id=")
 	if !ok || prepayID == "" {
-		return "", "package is not prepay_id=…"
+		return "", "package is not prepay_id=…", nil
 	}
 	switch req.SignType {
 	case signRSAName:
 		message := lines(s.opts.AppID, timestamp, req.NonceStr, req.Package)
 		if err := verifyRSA(s.merchant, message, req.PaySign); err != nil {
-			return "", "支付验证签名失败: " + err.Error()
+			evidence = &Evidence{Scheme: "client", Signed: message, Length: len(message), Got: clip(req.PaySign, 1024), Key: "merchant key of " + s.opts.CertSerial,
+				Hints: hintsRSA(s.merchant, req.PaySign, map[string]string{
+					"no_final_newline": strings.TrimSuffix(message, "\n"),
+					"package_bare":     lines(s.opts.AppID, timestamp, req.NonceStr, prepayID),
+					"swapped":          lines(s.opts.AppID, req.NonceStr, timestamp, req.Package),
+				})}
+			why = "支付验证签名失败: " + err.Error()
 		}
 	case signMD5, signHMAC:
 		fields := map[string]string{"appId": s.opts.AppID, "timeStamp": timestamp, "nonceStr": req.NonceStr,
 			"package": req.Package, "signType": req.SignType}
 		if s.opts.V2Key == "" || !same(req.PaySign, signV2(req.SignType, s.opts.V2Key, fields)) {
-			return "", "支付验证签名失败: signature does not match"
+			made := evidenceV2("client", req.SignType, s.opts.V2Key, fields, req.PaySign, nil)
+			evidence, why = &made, "支付验证签名失败: signature does not match"
 		}
 	default:
-		return "", "signType is not RSA, HMAC-SHA256 or MD5"
+		return "", "signType is not RSA, HMAC-SHA256 or MD5", nil
 	}
-	return prepayID, ""
+	if why != "" {
+		evidence.Refused = "paySign"
+		evidence.ClockMs = time.Unix(int64(seconds), 0).Sub(s.opts.Now()).Milliseconds()
+		return "", why, evidence
+	}
+	return prepayID, "", nil
 }
 
 // payOrder shows the pay sheet and, when confirmed, takes the money. The transaction is set once paid.

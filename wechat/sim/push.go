@@ -36,6 +36,7 @@ func checkPushForm(mode, format string, key bool) error {
 
 // Push is one try of a message push and what became of it.
 type Push struct {
+	ID     int64  `json:"id"`
 	At     int64  `json:"at"` // ms
 	User   string `json:"user"`
 	To     string `json:"to"`   // mini or mp
@@ -196,6 +197,13 @@ type pushForm struct {
 	skew   time.Duration // added to the timestamp
 }
 
+func (f pushForm) label() string {
+	if f.skew != 0 && f.forge == "" {
+		return "skew"
+	}
+	return f.forge
+}
+
 // pushRequest is a push ready to be sent.
 type pushRequest struct {
 	url    string
@@ -204,7 +212,7 @@ type pushRequest struct {
 }
 
 // dress signs and, by mode, seals one push. Every call has its own nonce and timestamp.
-func (s *Sim) dress(p pushed, form pushForm) pushRequest {
+func (s *Sim) dress(p pushed, form pushForm) (pushRequest, *Evidence) {
 	token := p.to.pushToken
 	plain := p.plain(form.format)
 	forged := bytes.Replace(plain, []byte(p.openid), []byte(p.to.openidOf("nobody")), 1)
@@ -216,9 +224,9 @@ func (s *Sim) dress(p pushed, form pushForm) pushRequest {
 		"nonce":     {nonce},
 		"openid":    {p.openid},
 	}
-	body := plain
+	body, sealed := plain, ""
 	if form.mode != modePlain {
-		sealed := p.to.box.seal(random(lowerHex, 16), plain)
+		sealed = p.to.box.seal(random(lowerHex, 16), plain)
 		query.Set("encrypt_type", "aes")
 		query.Set("msg_signature", pushSignature(token, timestamp, nonce, sealed))
 		if form.forge == "body" {
@@ -239,7 +247,14 @@ func (s *Sim) dress(p pushed, form pushForm) pushRequest {
 	if form.format == formatXML {
 		header.Set("Content-Type", "text/xml")
 	}
-	return pushRequest{url: withQuery(form.url, query), body: body, header: header}
+	parts := []string{timestamp, nonce}
+	got := query.Get("signature")
+	if form.mode != modePlain {
+		parts, got = append(parts, sealed), query.Get("msg_signature")
+	}
+	evidence := evidencePush("push", token, got, body, parts...)
+	evidence.ClockMs = form.skew.Milliseconds()
+	return pushRequest{url: withQuery(form.url, query), body: body, header: header}, &evidence
 }
 
 // envelope is the body of a sealed push; compatible mode keeps the readable fields beside the seal.
@@ -284,7 +299,7 @@ func (s *Sim) post(ctx context.Context, address string, header http.Header, body
 		return Answer{Error: "address cannot be used"}, nil
 	}
 	req.Header = header
-	got, raw, err := s.exchange(req)
+	got, raw, err := s.roundTrip(req)
 	got.Ms = time.Since(began).Milliseconds()
 	if err != nil {
 		got = Answer{Ms: got.Ms, Error: reason(err)}
@@ -293,7 +308,7 @@ func (s *Sim) post(ctx context.Context, address string, header http.Header, body
 	return got, raw
 }
 
-func (s *Sim) exchange(req *http.Request) (Answer, []byte, error) {
+func (s *Sim) roundTrip(req *http.Request) (Answer, []byte, error) {
 	resp, err := s.client.Do(req)
 	if err != nil {
 		return Answer{}, nil, err
@@ -358,9 +373,14 @@ func (s *Sim) show(t *talk, rep *Reply) {
 	s.say(t, m)
 }
 
-// pushOnce sends one try and writes it down. The error says why the user would see the notice.
+// pushOnce signs and sends one try and writes it down. The error says why the user would see the notice.
 func (s *Sim) pushOnce(ctx context.Context, u *user, p pushed, form pushForm, try int) (Answer, error) {
-	req := s.dress(p, form)
+	req, evidence := s.dress(p, form)
+	return s.sendPush(ctx, u, p, form, req, try, evidence)
+}
+
+// sendPush sends the bytes of one try and writes down what became of it.
+func (s *Sim) sendPush(ctx context.Context, u *user, p pushed, form pushForm, req pushRequest, try int, evidence *Evidence) (Answer, error) {
 	got, raw := s.post(ctx, req.url, req.header, req.body)
 	var err error
 	switch got.Status {
@@ -371,20 +391,26 @@ func (s *Sim) pushOnce(ctx context.Context, u *user, p pushed, form pushForm, tr
 	default:
 		err = fmt.Errorf("status %d", got.Status)
 	}
-	entry := Push{At: s.opts.Now().UnixMilli(), To: "mini", Type: p.label(), Mode: form.mode, Format: form.format,
-		Forge: form.forge, Try: try, Status: got.Status, Answer: clip(got.Body, 512), Ms: got.Ms}
-	if !p.to.mini {
-		entry.To = "mp"
-	}
+	entry := Push{At: s.opts.Now().UnixMilli(), To: p.to.label(), Type: p.label(), Mode: form.mode, Format: form.format,
+		Forge: form.label(), Try: try, Status: got.Status, Answer: clip(got.Body, 512), Ms: got.Ms}
 	if p.msgID != 0 {
 		entry.MsgID = strconv.FormatInt(p.msgID, 10)
 	}
+	kept := &Exchange{Kind: "push", Method: http.MethodPost, URL: req.url, Header: flatHeader(req.header), Body: clip(string(req.body), maxExchangeBody),
+		Inside: clip(string(p.plain(form.format)), maxExchangeBody), Answer: got.Body, Opened: got.Opened, Evidence: evidence,
+		again: &replay{pushed: &p, user: u, form: form, request: req}}
 	if err != nil {
 		entry.Why = err.Error()
+		var wrong *replySignatureError
+		if errors.As(err, &wrong) {
+			kept.Evidence = &wrong.evidence
+		}
 	}
 	s.mu.Lock()
-	entry.User = u.name
+	entry.ID = s.nextEntry()
+	entry.User, kept.ID = u.name, entry.ID
 	s.pushes.add(entry)
+	s.keepExchange(kept)
 	s.mu.Unlock()
 	return got, err
 }

@@ -55,7 +55,7 @@ type refundRefusal struct {
 }
 
 func noRefund(status int, v3, v2, message string) *refundRefusal {
-	return &refundRefusal{&payError{status, v3, message, nil}, v2}
+	return &refundRefusal{&payError{status: status, code: v3, message: message}, v2}
 }
 
 // giveRefund makes a refund, or finds the same one made before, and sees to its end and its notify.
@@ -240,7 +240,7 @@ func (s *Sim) queryRefund(r *http.Request, _ []byte) (any, *payError) {
 	defer s.mu.Unlock()
 	got := s.refunds[r.PathValue("no")]
 	if got == nil {
-		return nil, &payError{404, "RESOURCE_NOT_EXISTS", "退款单不存在", nil}
+		return nil, &payError{status: 404, code: "RESOURCE_NOT_EXISTS", message: "退款单不存在"}
 	}
 	return s.viewRefund(got), nil
 }

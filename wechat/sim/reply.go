@@ -75,10 +75,17 @@ func (a *account) openReply(f map[string]string, sealed string) ([]byte, error) 
 		return nil, errors.New("TimeStamp or Nonce of the sealed reply is missing")
 	}
 	if !same(pushSignature(a.pushToken, f["TimeStamp"], f["Nonce"], sealed), f["MsgSignature"]) {
-		return nil, errors.New("MsgSignature of the reply does not match")
+		wrong := &replySignatureError{evidencePush("reply", a.pushToken, f["MsgSignature"], []byte(sealed), f["TimeStamp"], f["Nonce"], sealed)}
+		wrong.evidence.Refused = "MsgSignature"
+		return nil, wrong
 	}
 	return a.box.open(sealed)
 }
+
+// replySignatureError says that a sealed reply was not signed as it must be, and why.
+type replySignatureError struct{ evidence Evidence }
+
+func (e *replySignatureError) Error() string { return "MsgSignature of the reply does not match" }
 
 // checkReply holds a reply to the rules of the passive-reply page.
 func (p pushed) checkReply(f map[string]string) (*Reply, error) {

@@ -50,8 +50,14 @@ func (s *Sim) mux() *http.ServeMux {
 	m.Handle("/pay/closeorder", s.v2(s.closeOrderV2))
 	m.Handle("/secapi/pay/refund", s.v2(s.refundV2))
 	m.Handle("/pay/refundquery", s.v2(s.refundQueryV2))
+	m.Handle("GET /v3/certificates", s.v3(s.certificates))
+	m.Handle("GET /v3/bill/tradebill", s.v3(s.tradeBill))
+	m.Handle("GET /v3/bill/fundflowbill", s.v3(s.fundBill))
+	m.Handle("GET /v3/billdownload/file", s.platformCall(s.downloadBill))
+	m.Handle("/pay/downloadbill", s.billV2(billTrade))
+	m.Handle("/pay/downloadfundflow", s.billV2(billFundFlow))
 	m.Handle("/v3/", s.platformCall(func(w http.ResponseWriter, r *http.Request) outcome {
-		return s.answerV3(w, &payError{status: 404, code: "RESOURCE_NOT_EXISTS", message: "请求的资源不存在"}, nil)
+		return s.answerV3(w, r, &payError{status: 404, code: "RESOURCE_NOT_EXISTS", message: "请求的资源不存在"}, nil)
 	}))
 	m.Handle("/", s.platformCall(func(w http.ResponseWriter, r *http.Request) outcome {
 		w.Header().Set("Content-Type", "application/json; charset=utf-8")
@@ -71,6 +77,10 @@ func (s *Sim) mux() *http.ServeMux {
 	m.Handle("POST /sim/trigger", s.control(s.trigger))
 	m.Handle("POST /sim/fault", s.control(s.setFault))
 	m.Handle("DELETE /sim/fault", s.control(s.clearFaults))
+	m.Handle("POST /sim/rotate", s.control(s.rotate))
+	m.Handle("POST /sim/setting", s.control(s.setting))
+	m.Handle("GET /sim/exchange", s.control(s.showExchange))
+	m.Handle("POST /sim/replay", s.control(s.sendAgain))
 	m.Handle("GET /sim/state", s.control(s.state))
 	m.HandleFunc("GET /sim/avatar/{hue}/{name}", avatar)
 	m.HandleFunc("OPTIONS /sim/", func(w http.ResponseWriter, r *http.Request) {

@@ -11,6 +11,7 @@ import (
 
 // Call is one request to the platform side, without its query, which may hold a secret.
 type Call struct {
+	ID     int64  `json:"id"`
 	At     int64  `json:"at"` // ms
 	Method string `json:"method"`
 	Path   string `json:"path"`
@@ -18,6 +19,7 @@ type Call struct {
 	Code   string `json:"code"`   // errcode or v3 code of a refusal, else empty
 	Note   string `json:"note,omitempty"`
 	Ms     int64  `json:"ms"`
+	Why    bool   `json:"why,omitempty"` // GET /sim/exchange shows why its signature did not match
 }
 
 // ServeHTTP answers as WeChat, and under /sim as the people and the consoles.
@@ -31,8 +33,9 @@ func (s *Sim) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // outcome is what the list of calls keeps of an answer.
 type outcome struct {
-	code string
-	note string
+	code     string
+	note     string
+	evidence *Evidence // of a signature that did not match
 }
 
 // platformCall puts the faults in front of a platform handler and writes down what was answered.
@@ -59,9 +62,7 @@ func (s *Sim) platformCall(h func(http.ResponseWriter, *http.Request) outcome) h
 		if lost {
 			call.Status, call.Note = 0, "answer lost by a fault"
 		}
-		s.mu.Lock()
-		s.calls.add(call)
-		s.mu.Unlock()
+		s.keepCall(call, got.evidence)
 		if got.code != "" {
 			s.opts.Logger.Debug("wechat refused a call", "path", call.Path, "code", got.code, "why", got.note)
 		}
@@ -69,6 +70,18 @@ func (s *Sim) platformCall(h func(http.ResponseWriter, *http.Request) outcome) h
 			panic(http.ErrAbortHandler) // cuts the connection
 		}
 	})
+}
+
+// keepCall writes down a call, and why its signature was refused.
+func (s *Sim) keepCall(c Call, why *Evidence) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c.ID = s.nextEntry()
+	if why != nil {
+		c.Why = true
+		s.keepExchange(&Exchange{ID: c.ID, Kind: "call", Method: c.Method, URL: c.Path, Answer: c.Note, Evidence: why})
+	}
+	s.calls.add(c)
 }
 
 // statusWriter remembers the status.

@@ -15,10 +15,10 @@ import (
 
 func TestUnknownPaths(t *testing.T) {
 	w := newWorld(t, nil)
-	if rec := w.request("GET", "/cgi-bin/user/get", ""); rec.Code != 404 || parse(t, rec.Body.Bytes()).number("errcode") != 40066 {
+	if rec := w.request("GET", "/cgi-bin/dance", ""); rec.Code != 404 || parse(t, rec.Body.Bytes()).number("errcode") != 40066 {
 		t.Errorf("api: %d %s", rec.Code, rec.Body)
 	}
-	rec := w.request("GET", "/v3/certificates", "")
+	rec := w.request("GET", "/v3/dance", "")
 	if rec.Code != 404 || parse(t, rec.Body.Bytes()).text("code") == "" || verifyPlatform(t, rec.Header(), rec.Body.Bytes()) != nil {
 		t.Errorf("v3: %d %s", rec.Code, rec.Body)
 	}

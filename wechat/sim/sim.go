@@ -19,6 +19,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
+	"slices"
 	"sync"
 	"time"
 )
@@ -27,31 +28,34 @@ import (
 type Options struct {
 	Credentials
 
-	PushURL    string              // the hub's message push address; empty: pushing is an error of the control side
-	PushMode   string              // "plain", "compatible" or "safe"; empty: safe with an AES key, else plain
-	PushFormat string              // "json" or "xml"; empty: json
-	MPURL      string              // the hub's address for pushes of the official account; empty: such pushing is an error of the control side
-	MPMode     string              // as PushMode; empty: safe with MPAESKey, else plain
-	MPFormat   string              // empty: xml, as official accounts push
-	NotifyURL  string              // replaces the notify_url of every order when set
-	Pages      []string            // pages of the released mini-program, for QR codes; none: every well-formed one is there
-	Templates  map[string][]string // subscribe and template messages: the fields of each template; none: every well-formed id is one
-	Reminders  bool                // late shipping is reminded of by itself
-	Unmanaged  bool                // the platform does not manage shipping of this mini-program
-	Unreleased bool                // the mini-program has no released version
-	MuteNotify bool                // no notify of a payment or refund ever comes
-	Merchant   string              // name on the pay sheet; empty: 示例小店
-	TimeScale  float64             // 1 (and 0) = the platform's retry times; 60 = retries 60 times faster
-	Logger     *slog.Logger        // nil: nothing is logged
-	Now        func() time.Time
-	HTTP       *http.Client // sends pushes and notifies; nil: an own one. Redirects are never followed
+	PushURL         string              // the hub's message push address; empty: pushing is an error of the control side
+	PushMode        string              // "plain", "compatible" or "safe"; empty: safe with an AES key, else plain
+	PushFormat      string              // "json" or "xml"; empty: json
+	MPURL           string              // the hub's address for pushes of the official account; empty: such pushing is an error of the control side
+	MPMode          string              // as PushMode; empty: safe with MPAESKey, else plain
+	MPFormat        string              // empty: xml, as official accounts push
+	NotifyURL       string              // replaces the notify_url of every order when set
+	Pages           []string            // pages of the released mini-program, for QR codes; none: every well-formed one is there
+	Templates       map[string][]string // subscribe and template messages: the fields of each template; none: every well-formed id is one
+	Reminders       bool                // late shipping is reminded of by itself
+	Unmanaged       bool                // the platform does not manage shipping of this mini-program
+	Unreleased      bool                // the mini-program has no released version
+	MuteNotify      bool                // no notify of a payment or refund ever comes
+	Merchant        string              // name on the pay sheet; empty: 示例小店
+	KeyMode         string              // "public-key" (and empty), "certificate" or "mixed": what WeChat Pay signs with
+	EarlyBills      bool                // bills of today are there at once, not on the next day after ten
+	NeedCertificate bool                // v2 refunds want the client certificate even when no TLS is spoken, and so fail there
+	TimeScale       float64             // 1 (and 0) = the platform's retry times; 60 = retries 60 times faster
+	Logger          *slog.Logger        // nil: nothing is logged
+	Now             func() time.Time
+	HTTP            *http.Client // sends pushes and notifies; nil: an own one. Redirects are never followed
 }
 
 // Sim is one running WeChat for one mini-program, one official account and one merchant.
 type Sim struct {
 	opts     Options         // fixed
 	merchant *rsa.PublicKey  // fixed; what the merchant uploaded
-	platform *rsa.PrivateKey // fixed; WeChat Pay's own
+	public   platformKey     // fixed; WeChat Pay's own
 	mini     *account        // fixed but for its tokens
 	mp       *account        // the same of the official account; nil without one
 	client   *http.Client    // fixed
@@ -89,6 +93,13 @@ type Sim struct {
 	mediaLine    []*medium       // the same as media, oldest first
 	mediaSize    int             // bytes of all
 	held         []chan struct{} // notifies that wait to be overtaken
+	keyMode      string          // by what answers and callbacks are signed
+	keyShare     int64           // mixed: percent of callbacks that the public key signs
+	callbacks    int64           // signed so far
+	certs        []platformKey   // oldest first; the last one signs
+	bills        []bill          // oldest first
+	exchanges    []*Exchange     // by number
+	exchangeSize int             // bytes
 	calls        recent[Call]
 	sent         recent[SentMessage]
 	pushes       recent[Push]
@@ -128,8 +139,8 @@ func New(opts Options) (*Sim, error) {
 	if s.merchant, err = publicKey(opts.MerchantKeyPEM); err != nil {
 		return nil, fmt.Errorf("sim: MerchantKeyPEM: %w", err)
 	}
-	if s.platform, err = privateKey(opts.PlatformKeyPEM); err != nil {
-		return nil, fmt.Errorf("sim: PlatformKeyPEM: %w", err)
+	if err = s.loadKeys(); err != nil {
+		return nil, fmt.Errorf("sim: %w", err)
 	}
 	if s.mini, s.mp, err = opts.accounts(); err != nil {
 		return nil, fmt.Errorf("sim: %w", err)
@@ -159,6 +170,8 @@ func (o *Options) complete() error {
 		return errors.New("the official account needs an MPAppID of its own, MPSecret and MPToken")
 	case o.V2Key != "" && len(o.V2Key) != 32:
 		return fmt.Errorf("V2Key has %d bytes, want 32", len(o.V2Key))
+	case o.KeyMode != "" && !slices.Contains(keyModes, o.KeyMode):
+		return errors.New("KeyMode is not public-key, certificate or mixed")
 	case o.TimeScale < 0:
 		return errors.New("TimeScale is negative")
 	}
@@ -169,6 +182,9 @@ func (o *Options) complete() error {
 	}
 	if o.Merchant == "" {
 		o.Merchant = "示例小店"
+	}
+	if o.KeyMode == "" {
+		o.KeyMode = keyModePublic
 	}
 	if o.TimeScale == 0 {
 		o.TimeScale = 1

@@ -304,7 +304,7 @@ func (s *Sim) triggerCheck(ctx context.Context, t Trigger) (any, error) {
 		return nil, badRequest("url cannot be used")
 	}
 	began := time.Now()
-	got, raw, err := s.exchange(req)
+	got, raw, err := s.roundTrip(req)
 	got.Ms = time.Since(began).Milliseconds()
 	note := "the address is accepted"
 	switch {

@@ -23,19 +23,27 @@ import (
 // name, k=v joined by &, then the key; MD5 or HMAC-SHA256 in upper hex. Unknown fields count.
 // Source: WeChat Pay v2, page 4_3.
 func signV2(signType, key string, fields map[string]string) string {
+	return digestV2(signType, key, textV2(fields, key))
+}
+
+// textV2 is what a signature of Pay v2 is made over.
+func textV2(fields map[string]string, key string) string {
 	var text strings.Builder
 	for _, name := range slices.Sorted(maps.Keys(fields)) {
 		if value := fields[name]; value != "" && name != "sign" {
 			text.WriteString(name + "=" + value + "&")
 		}
 	}
-	text.WriteString("key=" + key)
+	return text.String() + "key=" + key
+}
+
+func digestV2(signType, key, text string) string {
 	if signType == signHMAC {
 		mac := hmac.New(sha256.New, []byte(key))
-		mac.Write([]byte(text.String()))
+		mac.Write([]byte(text))
 		return strings.ToUpper(hex.EncodeToString(mac.Sum(nil)))
 	}
-	sum := md5.Sum([]byte(text.String()))
+	sum := md5.Sum([]byte(text))
 	return strings.ToUpper(hex.EncodeToString(sum[:]))
 }
 
@@ -101,6 +109,8 @@ func (f v2Fields) xml(root string) []byte {
 type v2Error struct {
 	code    string
 	message string
+
+	evidence *Evidence // of a signature that did not match
 }
 
 func v2Fault(message string) *v2Error { return &v2Error{message: message} }
@@ -109,6 +119,7 @@ func v2Fault(message string) *v2Error { return &v2Error{message: message} }
 type v2Request struct {
 	fields   map[string]string
 	signType string
+	http     *http.Request
 }
 
 // v2 wraps a call of Pay v2: XML in and out, both signed alike. Errors are HTTP 200.
@@ -118,18 +129,21 @@ func (s *Sim) v2(h func(v2Request) (v2Fields, *v2Error)) http.Handler {
 		req, e := s.readV2(r)
 		var fields v2Fields
 		if e == nil {
+			e = faultOf(r).refusalV2()
+		}
+		if e == nil {
 			fields, e = h(req)
 		}
 		if e != nil && e.code == "" {
 			_, _ = w.Write(v2Fields{{"return_code", "FAIL"}, {"return_msg", e.message}}.xml("xml"))
-			return outcome{code: "FAIL", note: e.message}
+			return outcome{code: "FAIL", note: e.message, evidence: e.evidence}
 		}
 		got := outcome{}
 		answer := v2Fields{{"return_code", "SUCCESS"}, {"return_msg", "OK"}, {"appid", s.opts.AppID},
 			{"mch_id", s.opts.MchID}, {"nonce_str", random(letters, 16)}, {"result_code", "SUCCESS"}}
 		if e != nil {
 			answer[len(answer)-1][1] = "FAIL"
-			fields, got = v2Fields{{"err_code", e.code}, {"err_code_des", e.message}}, outcome{e.code, e.message}
+			fields, got = v2Fields{{"err_code", e.code}, {"err_code_des", e.message}}, outcome{code: e.code, note: e.message}
 		}
 		answer = append(answer, fields...).signed(req.signType, s.opts.V2Key)
 		if f := faultOf(r); f != nil {
@@ -163,7 +177,7 @@ func (s *Sim) readV2(r *http.Request) (v2Request, *v2Error) {
 	if err != nil {
 		return v2Request{}, v2Fault("XML格式错误")
 	}
-	req := v2Request{fields: f, signType: f["sign_type"]}
+	req := v2Request{fields: f, signType: f["sign_type"], http: r}
 	if req.signType == "" {
 		req.signType = signMD5
 	}
@@ -182,7 +196,9 @@ func (s *Sim) readV2(r *http.Request) (v2Request, *v2Error) {
 	case len(f["nonce_str"]) > 32:
 		return v2Request{}, v2Fault("nonce_str参数长度有误")
 	case !same(f["sign"], signV2(req.signType, s.opts.V2Key, f)):
-		return v2Request{}, v2Fault("签名错误，请检查后再试")
+		evidence := evidenceV2("v2", req.signType, s.opts.V2Key, f, f["sign"], body)
+		evidence.Refused = "sign"
+		return v2Request{}, &v2Error{message: "签名错误，请检查后再试", evidence: &evidence}
 	case f["appid"] != s.opts.AppID:
 		return v2Request{}, v2Fault("appid和mch_id不匹配")
 	}
@@ -234,5 +250,5 @@ func (e *payError) v2() *v2Error {
 	case "ORDER_NOT_EXIST", "RESOURCE_NOT_EXISTS":
 		code = "ORDERNOTEXIST"
 	}
-	return &v2Error{code, e.message}
+	return &v2Error{code: code, message: e.message}
 }

@@ -101,7 +101,7 @@ func (s *Sim) closeOrderV2(r v2Request) (v2Fields, *v2Error) {
 	case e != nil:
 		return nil, e.v2()
 	case already:
-		return nil, &v2Error{"ORDERCLOSED", "订单已关闭"}
+		return nil, &v2Error{code: "ORDERCLOSED", message: "订单已关闭"}
 	}
 	return v2Fields{{"result_msg", "OK"}}, nil
 }

@@ -5,10 +5,12 @@ import (
 	"time"
 )
 
-// refundV2 is POST /secapi/pay/refund. The platform asks for the merchant's client certificate
-// there; over plain HTTP, which only loopback uses, there is none to ask for.
+// refundV2 is POST /secapi/pay/refund, for who holds the merchant's client certificate.
 func (s *Sim) refundV2(r v2Request) (v2Fields, *v2Error) {
 	f := r.fields
+	if e := s.holdsCertificate(r.http); e != nil {
+		return nil, e
+	}
 	if e := r.need("out_refund_no", "total_fee", "refund_fee"); e != nil {
 		return nil, e
 	}
@@ -32,7 +34,7 @@ func (s *Sim) refundV2(r v2Request) (v2Fields, *v2Error) {
 	}
 	v, refused := s.giveRefund(p)
 	if refused != nil {
-		return nil, &v2Error{refused.v2, refused.v3.message}
+		return nil, &v2Error{code: refused.v2, message: refused.v3.message}
 	}
 	return v2Fields{{"transaction_id", v.TransactionID}, {"out_trade_no", v.OutTradeNo}, {"out_refund_no", v.OutRefundNo}, {"refund_id", v.RefundID}}.
 		fen("refund_fee", v.Amount.Refund).fen("total_fee", v.Amount.Total).fen("cash_fee", v.Amount.PayerTotal).
@@ -59,14 +61,14 @@ func (s *Sim) refundQueryV2(r v2Request) (v2Fields, *v2Error) {
 	case f["out_trade_no"] != "" || f["transaction_id"] != "":
 		o := s.find(f["out_trade_no"], f["transaction_id"])
 		if o == nil {
-			return nil, &v2Error{"ORDERNOTEXIST", "订单不存在"}
+			return nil, &v2Error{code: "ORDERNOTEXIST", message: "订单不存在"}
 		}
 		found = o.refunds
 	default:
 		return nil, v2Fault("缺少参数out_refund_no")
 	}
 	if len(found) == 0 {
-		return nil, &v2Error{"REFUNDNOTEXIST", "退款订单查询失败"}
+		return nil, &v2Error{code: "REFUNDNOTEXIST", message: "退款订单查询失败"}
 	}
 	o := found[0].order
 	out := v2Fields{{"transaction_id", o.transactionID}, {"out_trade_no", o.outTradeNo}}.

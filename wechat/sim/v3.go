@@ -22,13 +22,15 @@ type payError struct {
 	code    string
 	message string
 	detail  any
+
+	evidence *Evidence // of a signature that did not match
 }
 
 func (e *payError) Error() string { return e.code + ": " + e.message }
 
 var (
-	errNotJSON       = &payError{400, "PARAM_ERROR", "请求体不是合法的JSON对象", nil}
-	errOtherMerchant = &payError{400, "PARAM_ERROR", "Http头Authorization中的mchid与请求中的mchid不匹配", nil}
+	errNotJSON       = &payError{status: 400, code: "PARAM_ERROR", message: "请求体不是合法的JSON对象"}
+	errOtherMerchant = &payError{status: 400, code: "PARAM_ERROR", message: "Http头Authorization中的mchid与请求中的mchid不匹配"}
 )
 
 // badField is the refusal of the first field of a body that broke a rule, nil for none.
@@ -37,8 +39,8 @@ func badField(f *fields) *payError {
 	if bad == nil {
 		return nil
 	}
-	return &payError{400, "PARAM_ERROR", fmt.Sprintf("输入源“/body%s”%s", bad.path, bad.issue),
-		map[string]any{"location": "body", "field": bad.path, "value": bad.value, "issue": bad.issue}}
+	return &payError{status: 400, code: "PARAM_ERROR", message: fmt.Sprintf("输入源“/body%s”%s", bad.path, bad.issue),
+		detail: map[string]any{"location": "body", "field": bad.path, "value": bad.value, "issue": bad.issue}}
 }
 
 // askedMerchant holds the mchid of a query to the one that signed.
@@ -52,16 +54,15 @@ func (s *Sim) askedMerchant(r *http.Request) *payError {
 // v3 wraps a call of API v3: who calls is verified first, the answer is signed. A nil answer is 204.
 func (s *Sim) v3(h func(r *http.Request, body []byte) (any, *payError)) http.Handler {
 	return s.platformCall(func(w http.ResponseWriter, r *http.Request) outcome {
-		spoil := ""
-		if f := faultOf(r); f != nil {
-			spoil = f.Sign
-		}
 		body, e := s.openV3(r)
 		var v any
 		if e == nil {
+			e = faultOf(r).refusalV3()
+		}
+		if e == nil {
 			v, e = h(r, body)
 		}
-		return s.answerV3Spoiled(w, e, v, spoil)
+		return s.answerV3(w, r, e, v)
 	})
 }
 
@@ -69,34 +70,33 @@ func (s *Sim) v3(h func(r *http.Request, body []byte) (any, *payError)) http.Han
 func (s *Sim) openV3(r *http.Request) ([]byte, *payError) {
 	body, err := readBody(r.Body, maxBody)
 	if err != nil {
-		return nil, &payError{400, "PARAM_ERROR", "请求体过大", nil}
+		return nil, &payError{status: 400, code: "PARAM_ERROR", message: "请求体过大"}
 	}
 	if e := s.authorize(r, body); e != nil {
 		return nil, e
 	}
 	kind, _, _ := strings.Cut(r.Header.Get("Content-Type"), ";")
 	if r.Method == http.MethodPost && strings.TrimSpace(kind) != "application/json" {
-		return nil, &payError{400, "PARAM_ERROR", "Http头Content-Type错误，请设置为application/json", nil}
+		return nil, &payError{status: 400, code: "PARAM_ERROR", message: "Http头Content-Type错误，请设置为application/json"}
 	}
 	if a := r.Header.Get("Accept"); a != "" && !strings.Contains(a, "application/json") && !strings.Contains(a, "*/*") {
-		return nil, &payError{400, "PARAM_ERROR", "Http头Accept错误，请设置为application/json", nil}
+		return nil, &payError{status: 400, code: "PARAM_ERROR", message: "Http头Accept错误，请设置为application/json"}
 	}
-	if id := r.Header.Get("Wechatpay-Serial"); id != "" && id != s.opts.PublicKeyID {
-		return nil, &payError{400, "INVALID_REQUEST", "Http头Wechatpay-Serial不是本商户的微信支付公钥ID", nil}
+	if e := s.badSerial(r); e != nil {
+		return nil, e
 	}
 	return body, nil
 }
 
 // answerV3 writes an answer of API v3, signed with the platform's key; a 401 is not signed, because
 // WeChat does not know whom it would answer.
-func (s *Sim) answerV3(w http.ResponseWriter, e *payError, v any) outcome {
-	return s.answerV3Spoiled(w, e, v, "")
-}
-
-func (s *Sim) answerV3Spoiled(w http.ResponseWriter, e *payError, v any, spoil string) outcome {
-	status, got, tail := http.StatusOK, outcome{}, 0
+func (s *Sim) answerV3(w http.ResponseWriter, r *http.Request, e *payError, v any) outcome {
+	status, got, tail, spoil := http.StatusOK, outcome{}, 0, ""
+	if f := faultOf(r); f != nil {
+		spoil = f.Sign
+	}
 	if e != nil {
-		status, got, tail = e.status, outcome{e.code, e.message}, requestIDBad+e.status
+		status, got, tail = e.status, outcome{e.code, e.message, e.evidence}, requestIDBad+e.status
 		refusal := map[string]any{"code": e.code, "message": e.message}
 		if e.detail != nil {
 			refusal["detail"] = e.detail
@@ -118,7 +118,7 @@ func (s *Sim) answerV3Spoiled(w http.ResponseWriter, e *payError, v any, spoil s
 		if spoil == "stale" {
 			at = at.Add(-2 * clockSlack)
 		}
-		if err := s.signHeader(h, body, at); err != nil {
+		if err := signHeader(h, body, at, s.answerKey(r)); err != nil {
 			s.opts.Logger.Error("answer not signed", "error", err)
 		}
 		switch spoil {
@@ -126,6 +126,8 @@ func (s *Sim) answerV3Spoiled(w http.ResponseWriter, e *payError, v any, spoil s
 			h.Set("Wechatpay-Signature", probeSignature())
 		case "wrong":
 			h.Set("Wechatpay-Signature", base64Random(256))
+		case "serial":
+			h.Set("Wechatpay-Serial", "PUB_KEY_ID_01"+random(digits, 26))
 		}
 	}
 	w.WriteHeader(status)
@@ -134,9 +136,9 @@ func (s *Sim) answerV3Spoiled(w http.ResponseWriter, e *payError, v any, spoil s
 }
 
 // signHeader sets the five Wechatpay headers over a body.
-func (s *Sim) signHeader(h http.Header, body []byte, at time.Time) error {
+func signHeader(h http.Header, body []byte, at time.Time, key platformKey) error {
 	timestamp, nonce := strconv.FormatInt(at.Unix(), 10), random(letters, 32)
-	signature, err := signRSA(s.platform, lines(timestamp, nonce, string(body)))
+	signature, err := signRSA(key.private, lines(timestamp, nonce, string(body)))
 	if err != nil {
 		return err
 	}
@@ -144,7 +146,7 @@ func (s *Sim) signHeader(h http.Header, body []byte, at time.Time) error {
 	h.Set("Wechatpay-Nonce", nonce)
 	h.Set("Wechatpay-Signature", signature)
 	h.Set("Wechatpay-Signature-Type", authScheme)
-	h.Set("Wechatpay-Serial", s.opts.PublicKeyID)
+	h.Set("Wechatpay-Serial", key.serial)
 	return nil
 }
 
@@ -180,14 +182,22 @@ func parseAuthorization(header string) (authorization, error) {
 
 // authorize verifies who calls API v3. Every refusal is a 401 SIGN_ERROR that says which part is wrong.
 func (s *Sim) authorize(r *http.Request, body []byte) *payError {
+	a, err := parseAuthorization(r.Header.Get("Authorization"))
+	var evidence Evidence // made when somebody asks why
 	refuse := func(field, message string, detail map[string]any) *payError {
+		evidence = evidenceV3(s.merchant, r, a, body)
+		evidence.Expected = s.opts.CertSerial
+		if at, err := strconv.ParseInt(a.timestamp, 10, 40); err == nil {
+			evidence.ClockMs = time.Unix(at, 0).Sub(s.opts.Now()).Milliseconds()
+		}
 		if detail == nil {
 			detail = map[string]any{}
 		}
 		detail["location"], detail["field"] = "authorization", field
-		return &payError{401, "SIGN_ERROR", message, detail}
+		evidence.Refused = field
+		return &payError{401, "SIGN_ERROR", message, detail, &evidence}
 	}
-	a, err := parseAuthorization(r.Header.Get("Authorization"))
+	now := s.opts.Now()
 	if err != nil {
 		return refuse("authorization", "Http头Authorization"+err.Error(), nil)
 	}
@@ -197,7 +207,6 @@ func (s *Sim) authorize(r *http.Request, body []byte) *payError {
 	if !strings.EqualFold(a.serial, s.opts.CertSerial) {
 		return refuse("serial_no", "商户证书序列号有误，请使用签名私钥匹配的证书序列号", nil)
 	}
-	now := s.opts.Now()
 	seconds, err := strconv.ParseInt(a.timestamp, 10, 64)
 	if err != nil || now.Sub(time.Unix(seconds, 0)).Abs() > clockSlack {
 		return refuse("timestamp", "Http头Authorization中的timestamp与发起请求的时间不得超过5分钟", map[string]any{"server_time": now.Unix()})
