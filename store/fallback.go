@@ -31,6 +31,7 @@ type Fallback struct {
 	WrittenAt time.Time // zero: no socket took it
 	SeenAt    time.Time // when its user was last found with an open socket by DeferFallback
 	Reason    string    // why it was deferred last
+	Tries     int       // sendings of which the platform never heard
 }
 
 // FallbackState tells where the fallback of a letter stands.
@@ -125,13 +126,13 @@ func (t *tx) claimFallbacks(owner string, n int, lease time.Duration) ([]Fallbac
 		var k letterKey
 		var f Fallback
 		var seen int64
-		err := scan(&k.user, &k.seq, &seen, &f.Reason)
+		err := scan(&k.user, &k.seq, &seen, &f.Reason, &f.Tries)
 		f.User, f.SeenAt = k.user, moment(seen)
 		keys, all = append(keys, k), append(all, f)
 		return err
 	}, `UPDATE fallbacks SET owner = ?, due_at = ? WHERE (user_id, seq) IN (
 		SELECT user_id, seq FROM fallbacks WHERE state = 'waiting' AND due_at <= ? ORDER BY due_at, user_id, seq LIMIT ?`+t.skip()+`)
-		RETURNING user_id, seq, seen_at, reason`, owner, stamp(t.now.Add(lease)), now, n)
+		RETURNING user_id, seq, seen_at, reason, tries`, owner, stamp(t.now.Add(lease)), now, n)
 	if err != nil {
 		return nil, err
 	}
@@ -168,9 +169,9 @@ func (db *DB) HoldFallback(ctx context.Context, owner string, f Fallback, reason
 	return db.endClaim(ctx, owner, f, FallbackHeld, time.Time{}, reason, false)
 }
 
-// ExpireFallback gives a claimed fallback up for its age.
-func (db *DB) ExpireFallback(ctx context.Context, owner string, f Fallback) error {
-	return db.endClaim(ctx, owner, f, FallbackExpired, time.Time{}, "expired", false)
+// ExpireFallback gives a claimed fallback up: it is too old, or nobody wants it any more.
+func (db *DB) ExpireFallback(ctx context.Context, owner string, f Fallback, reason string) error {
+	return db.endClaim(ctx, owner, f, FallbackExpired, time.Time{}, reason, false)
 }
 
 func (db *DB) endClaim(ctx context.Context, owner string, f Fallback, state string, due time.Time, reason string, seen bool) error {
@@ -311,6 +312,12 @@ func (t *tx) endFallback(owner string, f Fallback, o SendOutcome, lease time.Dur
 		SELECT MAX(n) FROM attempts WHERE user_id = ? AND seq = ?)`, o.Result, o.Code, reason, o.MsgID, f.User, seq, f.User, seq); err != nil {
 		return err
 	}
+	if o.Result == OutcomeUnsent { // an outage may bring many: the last one tells as much
+		if _, err := t.exec(`DELETE FROM attempts WHERE user_id = ? AND seq = ? AND outcome = 'unsent' AND n < (
+			SELECT MAX(n) FROM attempts WHERE user_id = ? AND seq = ?)`, f.User, seq, f.User, seq); err != nil {
+			return err
+		}
+	}
 	next, due := FallbackWaiting, stamp(t.now.Add(lease))
 	switch o.Result {
 	case OutcomeSent:
@@ -341,8 +348,12 @@ func (t *tx) endFallback(owner string, f Fallback, o SendOutcome, lease time.Dur
 			due, owner = stamp(t.now), ""
 		}
 	}
-	_, err = t.exec("UPDATE fallbacks SET state = ?, owner = ?, due_at = ?, taken = '', reason = ?, at = ? WHERE user_id = ? AND seq = ?",
-		next, owner, due, reason, stamp(t.now), f.User, seq)
+	unsent := 0
+	if o.Result == OutcomeUnsent {
+		unsent = 1
+	}
+	_, err = t.exec(`UPDATE fallbacks SET state = ?, owner = ?, due_at = ?, taken = '', reason = ?, tries = tries + ?, at = ?
+		WHERE user_id = ? AND seq = ?`, next, owner, due, reason, unsent, stamp(t.now), f.User, seq)
 	return err
 }
 

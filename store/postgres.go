@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"time"
 
@@ -27,9 +28,10 @@ type postgres struct {
 	keys *keyring
 	now  func() time.Time
 	wake func()
+	near *neighbours
 }
 
-func openPostgres(ctx context.Context, url string, conns int, keys *keyring, now func() time.Time, wake func()) (*postgres, error) {
+func openPostgres(ctx context.Context, url string, conns int, keys *keyring, now func() time.Time, wake func(), log *slog.Logger) (*postgres, error) {
 	if conns <= 0 {
 		conns = postgresConns
 	}
@@ -48,10 +50,13 @@ func openPostgres(ctx context.Context, url string, conns int, keys *keyring, now
 	if err := migrate(ctx, db, "postgres"); err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
-	return &postgres{db: db, keys: keys, now: now, wake: wake}, nil
+	return &postgres{db: db, keys: keys, now: now, wake: wake, near: joinNeighbours(config, wake, log)}, nil
 }
 
-func (p *postgres) close() error { return p.db.Close() }
+func (p *postgres) close() error {
+	p.near.close()
+	return p.db.Close()
+}
 
 func (p *postgres) read(ctx context.Context, snapshot bool, fn func(*tx) error) error {
 	within, cancel := context.WithTimeout(ctx, postgresPatience)
@@ -81,6 +86,7 @@ func (p *postgres) write(ctx context.Context, fn func(*tx) error) error {
 		if err == nil {
 			if rang {
 				p.wake()
+				p.near.ring()
 			}
 			return nil
 		}

@@ -179,3 +179,38 @@ func TestPostgres_twoNodesClaim(t *testing.T) {
 		}
 	}
 }
+
+// What one node commits wakes the others at once.
+func TestPostgres_wakesOtherNodes(t *testing.T) {
+	url, c := newPostgres(t), newClock()
+	open := func() *DB { return openTest(t, Options{URL: url, Now: c.now}) }
+	one, two := open(), open()
+	woken := func(db *DB, within time.Duration) bool {
+		select {
+		case <-db.Wake():
+			return true
+		case <-time.After(within):
+			return false
+		}
+	}
+	for end := time.Now().Add(20 * time.Second); !woken(two, 100*time.Millisecond); { // until it listens
+		must(one.AddMail(t.Context(), []string{"alice"}, Letter{ID: newID(), Action: "hello"}))(t)
+		if time.Now().After(end) {
+			t.Fatal("the other node was never woken")
+		}
+	}
+	for woken(two, 300*time.Millisecond) {
+	}
+	for i := range 3 {
+		must(one.AddMail(t.Context(), []string{"alice"}, Letter{ID: fmt.Sprint("l", i), Action: "hello"}))(t)
+		if !woken(two, 20*time.Second) {
+			t.Fatal("the other node was not woken")
+		}
+	}
+	for woken(one, 200*time.Millisecond) { // its own commits woke it already
+	}
+	check(t, one.Ping(t.Context()))
+	if woken(two, 300*time.Millisecond) {
+		t.Error("woken without work")
+	}
+}

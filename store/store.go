@@ -103,7 +103,7 @@ func Open(ctx context.Context, o Options) (*DB, error) {
 		return nil, fmt.Errorf("%w: the database's URL is missing", ErrInvalid)
 	case strings.HasPrefix(o.URL, "postgres://"), strings.HasPrefix(o.URL, "postgresql://"):
 		kind = "postgres"
-		db.engine, err = openPostgres(ctx, o.URL, o.Conns, keys, db.now, db.ring)
+		db.engine, err = openPostgres(ctx, o.URL, o.Conns, keys, db.now, db.ring, db.log)
 	case strings.Contains(o.URL, "://"):
 		return nil, fmt.Errorf("%w: the database's URL must be a file's path or begin with postgres://", ErrInvalid)
 	default:

@@ -39,6 +39,7 @@ CREATE TABLE fallbacks (
 	channel TEXT NOT NULL DEFAULT '',
 	taken   TEXT NOT NULL DEFAULT '', -- what the sending under way took: spoken, brief or a template
 	reason  TEXT NOT NULL DEFAULT '',
+	tries   BIGINT NOT NULL DEFAULT 0, -- sendings of which the platform never heard
 	seen_at BIGINT NOT NULL DEFAULT 0,
 	at      BIGINT NOT NULL,
 	PRIMARY KEY (user_id, seq)
