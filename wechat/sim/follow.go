@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -72,29 +73,30 @@ func (s *Sim) follower(of *account, openid, lang string) (any, *apiError) {
 var eventName = regexp.MustCompile(`^[A-Za-z_]{1,64}$`)
 
 // triggerPush plays what a person does in the mini-program's customer service or in the official account.
-func (s *Sim) triggerPush(ctx context.Context, t Trigger, skew time.Duration) (any, error) {
+func (s *Sim) triggerPush(ctx context.Context, t Trigger, skew time.Duration) (TriggerResult, error) {
 	to := s.mini
 	if t.toAccount() {
 		to = s.mp
 	}
 	if to == nil {
-		return nil, &controlError{409, "no_account", "start the simulator with an official account"}
+		return TriggerResult{}, &controlError{409, "no_account", "start the simulator with an official account"}
 	}
 	form, err := t.pushForm(to, skew)
 	if err != nil {
-		return nil, err
+		return TriggerResult{}, err
 	}
 	id := int64(0)
-	if t.MsgID != "" {
+	if t.MsgID != "" && !isEventWithID(t.Event) {
 		if id, err = strconv.ParseInt(t.MsgID, 10, 64); err != nil || id <= 0 {
-			return nil, badRequest("msgId is a positive number of 64 bits")
+			return TriggerResult{}, badRequest("msgId is a positive number of 64 bits")
 		}
 	}
-	honest := form.forge == "" && skew == 0 && id == 0 && t.CreateTime == 0
+	honest := form.forge == "" && skew == 0 && id == 0 && t.CreateTime == 0 && t.Openid == ""
 	u, p, err := s.act(to, t, honest)
 	if err != nil {
-		return nil, err
+		return TriggerResult{}, err
 	}
+	override(&p.openid, t.Openid)
 	if id != 0 && p.msgID != 0 {
 		p.msgID = id
 	}
@@ -127,9 +129,14 @@ func (s *Sim) triggerPush(ctx context.Context, t Trigger, skew time.Duration) (a
 	return result, nil
 }
 
+// isEventWithID tells whether the msgId of a trigger is that of the message which an event tells of.
+func isEventWithID(name string) bool {
+	return name == "subscribe_msg_sent_event" || strings.HasSuffix(name, "SENDJOBFINISH")
+}
+
 // toAccount tells whether a trigger is of the official account.
 func (t Trigger) toAccount() bool {
-	return slices.Contains([]string{"follow", "unfollow", "click", "view", "scan", "location", "mptext"}, t.Event)
+	return slices.Contains(accountEvents, t.Event) || t.Account == "mp"
 }
 
 // pushForm reads how a push is to be dressed.
@@ -149,17 +156,14 @@ func (t Trigger) pushForm(to *account, skew time.Duration) (pushForm, error) {
 
 // act is what a person does, as a push. Only an honest one changes what WeChat knows.
 func (s *Sim) act(to *account, t Trigger, honest bool) (*user, pushed, error) {
-	if honest && slices.Contains([]string{"click", "view", "location", "mptext"}, t.Event) { // a forger follows nobody
+	if honest && !to.mini && !slices.Contains([]string{"follow", "unfollow", "scan"}, t.Event) { // a forger follows nobody
 		if err := s.mustFollow(t); err != nil {
 			return nil, pushed{}, err
 		}
 	}
 	if t.Event == "message" || t.Event == "mptext" {
-		m := spoken{Type: "text", Content: t.Content}
-		if t.Event == "message" {
-			m = spoken{t.Type, t.Content, t.PicURL, t.Title, t.PagePath}
-		}
-		if err := m.check(t.host); err != nil {
+		m := spoken{Type: t.Type, Content: t.Content, PicURL: t.PicURL, Title: t.Title, PagePath: t.PagePath, URL: t.Key, Latitude: t.Latitude, Longitude: t.Longitude}
+		if err := m.check(t.host, to.mini); err != nil {
 			return nil, pushed{}, err
 		}
 		return s.write(to, t.User, m, honest)
@@ -169,6 +173,10 @@ func (s *Sim) act(to *account, t Trigger, honest bool) (*user, pushed, error) {
 	u, err := s.byName(t.User)
 	if err != nil {
 		return nil, pushed{}, err
+	}
+	if slices.Contains(platformEvents, t.Event) {
+		e, err := s.platformEvent(u, t, honest)
+		return u, s.eventOf(to, u, e), err
 	}
 	p := pushed{to: to, openid: u.openidIn(to), kind: "event", at: s.opts.Now()}
 	if p.fields, err = s.eventFields(u, t, honest); err != nil {
@@ -247,13 +255,13 @@ func (s *Sim) eventFields(u *user, t Trigger, honest bool) ([]pushField, error) 
 		}
 		return []pushField{{"Event", "LOCATION"}, {"Latitude", degrees(t.Latitude)}, {"Longitude", degrees(t.Longitude)}, {"Precision", degrees(65)}}, nil
 	}
-	return s.miniEvent(u, t, honest)
+	return s.otherEvent(u, t, honest)
 }
 
 func degrees(v float64) json.Number { return json.Number(strconv.FormatFloat(v, 'f', 6, 64)) }
 
-// miniEvent is an event of the mini-program: entering the session, or any other by its name and fields.
-func (s *Sim) miniEvent(u *user, t Trigger, honest bool) ([]pushField, error) {
+// otherEvent is entering the session, or any event by its name and fields.
+func (s *Sim) otherEvent(u *user, t Trigger, honest bool) ([]pushField, error) {
 	name := t.Name
 	if t.Event != "event" {
 		name = t.Event
@@ -262,7 +270,8 @@ func (s *Sim) miniEvent(u *user, t Trigger, honest bool) ([]pushField, error) {
 		return nil, badRequest("name is that of an event, such as user_enter_tempsession")
 	}
 	fields := []pushField{{"Event", name}}
-	if name == "user_enter_tempsession" {
+	switch name {
+	case "user_enter_tempsession":
 		if len(t.SessionFrom) > 1000 {
 			return nil, badRequest("sessionFrom has at most 1000 bytes")
 		}
@@ -271,19 +280,39 @@ func (s *Sim) miniEvent(u *user, t Trigger, honest bool) ([]pushField, error) {
 			u.mini.actedAt = s.opts.Now()
 			u.mini.brief = grant{enterQuota, u.mini.actedAt.Add(briefWindow)}
 		}
+	case "TEMPLATESENDJOBFINISH", "MASSSENDJOBFINISH":
+		id, err := strconv.ParseInt(cmp.Or(t.MsgID, strconv.FormatInt(s.opts.Now().UnixNano(), 10)), 10, 64)
+		if err != nil {
+			return nil, badRequest("msgId is a number of 64 bits")
+		}
+		fields = append(fields, pushField{"MsgID", id}, pushField{"Status", cmp.Or(t.Status, "success")})
+	case "debug_demo":
+		fields = append(fields, pushField{"debug_str", cmp.Or(t.Content, "hello world")})
+	default:
+		if t.Key != "" {
+			fields = append(fields, pushField{"EventKey", t.Key})
+		}
 	}
-	for _, field := range slices.Sorted(maps.Keys(t.Fields)) {
-		if !eventName.MatchString(field) {
+	more, err := fieldTree(t.Fields, 0)
+	return append(fields, more...), err
+}
+
+const maxFieldDepth = 4
+
+// fieldTree turns fields of the control side into fields of a push, sorted by name.
+func fieldTree(raw map[string]any, depth int) (fields []pushField, err error) {
+	if depth > maxFieldDepth {
+		return nil, badRequest("fields are nested at most 4 deep")
+	}
+	for _, name := range slices.Sorted(maps.Keys(raw)) {
+		if !eventName.MatchString(name) {
 			return nil, badRequest("fields have names of letters")
 		}
-		switch v := t.Fields[field].(type) {
-		case string, json.Number:
-			fields = append(fields, pushField{field, v})
-		case float64:
-			fields = append(fields, pushField{field, json.Number(strconv.FormatFloat(v, 'f', -1, 64))})
-		default:
-			return nil, badRequest("fields are texts or numbers")
+		value, err := fieldValue(raw[name], depth)
+		if err != nil {
+			return nil, err
 		}
+		fields = append(fields, pushField{name, value})
 	}
 	return fields, nil
 }

@@ -1,11 +1,13 @@
 package sim
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
 	"net/http"
+	"sync/atomic"
 	"time"
 )
 
@@ -245,6 +247,7 @@ func (s *Sim) sendNotice(ctx context.Context, n notice, req pushRequest, form no
 	s.notifies.add(entry)
 	s.keepExchange(kept)
 	s.mu.Unlock()
+	got.ID = entry.ID
 	return got, done
 }
 
@@ -283,14 +286,27 @@ func (s *Sim) notifyPaid(t transaction) {
 	}
 }
 
-// climb sends a notice until it is taken, the order is muted or the ladder ends.
+// climb sends a notice until it is taken, the order is muted or the ladder ends. A fault may spoil the first try.
 func (s *Sim) climb(ctx context.Context, n notice) {
-	if !s.holdBack(ctx, n) {
+	f := s.callbackFault(onNotify, n.outTradeNo)
+	if f == nil {
+		f = &Fault{}
+	}
+	if f.MuteNotify {
+		s.settle(n, "muted")
+		return
+	}
+	if !s.holdBack(ctx, onNotify, f) {
 		return
 	}
 	for try := 1; !s.silent(n); try++ {
-		_, done := s.notifyOnce(ctx, n, notifyForm{}, try)
-		s.letGo()
+		done := false
+		if try == 1 {
+			done = s.firstNotify(ctx, n, f)
+		} else {
+			_, done = s.notifyOnce(ctx, n, notifyForm{}, try)
+		}
+		s.letGo(onNotify)
 		if done || try > len(ladder) {
 			s.settle(n, map[bool]string{true: "taken", false: "given up"}[done])
 			return
@@ -300,6 +316,41 @@ func (s *Sim) climb(ctx context.Context, n notice) {
 		}
 	}
 	s.settle(n, "muted")
+}
+
+// firstNotify is the first try, as a fault wants it. A forged one is never the end.
+func (s *Sim) firstNotify(ctx context.Context, n notice, f *Fault) (done bool) {
+	form := notifyForm{forge: f.Forge, skew: f.skew()}
+	if f.Forge == "probe" {
+		form.forge, form.probe = "", true
+	}
+	honest := form == notifyForm{}
+	if n.v2 && !honest {
+		form.skew, form.probe = 0, false
+		n = n.forgedV2(form)
+	}
+	var taken atomic.Bool
+	Trigger{Times: max(f.Copies, 1), Parallel: true}.each(func(int) Answer {
+		got, done := s.notifyOnce(ctx, n, form, 1)
+		if done {
+			taken.Store(true)
+		}
+		return got
+	})
+	return taken.Load() && honest
+}
+
+// forgedV2 spoils the finished body of a v2 notice: the sign, or a field that the sign does not know.
+func (n notice) forgedV2(form notifyForm) notice {
+	forged := "<forged>true</forged></xml>"
+	if form.forge == "signature" || form.forge == "no-sign" {
+		forged = "<sign>" + random(upperHex, 32) + "</sign></xml>"
+		if at := bytes.Index(n.body, []byte("<sign>")); at >= 0 {
+			n.body = append(bytes.Clone(n.body[:at]), []byte("</xml>")...)
+		}
+	}
+	n.body = append(bytes.TrimSuffix(bytes.Clone(n.body), []byte("</xml>")), forged...)
+	return n
 }
 
 // scaled is a time of the platform in the time of this simulator.

@@ -281,8 +281,9 @@ func withQuery(address string, q url.Values) string {
 
 // Answer is what a hub said to a push or a notify.
 type Answer struct {
-	Status int    `json:"status"` // 0: no answer
-	Body   string `json:"body"`   // cut to 4 KiB
+	ID     int64  `json:"id,omitempty"` // GET /sim/exchange tells more
+	Status int    `json:"status"`       // 0: no answer
+	Body   string `json:"body"`         // cut to 4 KiB
 	Ms     int64  `json:"ms"`
 	Error  string `json:"error,omitempty"`  // why there was no answer
 	Opened string `json:"opened,omitempty"` // push: the reply inside the seal
@@ -334,11 +335,26 @@ func reason(err error) string {
 }
 
 // push sends a message to the hub: up to three tries, until one is answered with 200. It returns the
-// system notice that the user sees, empty when the hub did well.
+// system notice that the user sees, empty when the hub did well. A fault may spoil the first try.
 func (s *Sim) push(ctx context.Context, u *user, p pushed, form pushForm) (got Answer, shown string) {
+	f := s.callbackFault(onPush, "")
+	if f == nil {
+		f = &Fault{}
+	}
+	if f.MuteNotify {
+		return Answer{Error: "lost by a fault"}, ""
+	}
+	if !s.holdBack(ctx, onPush, f) {
+		return Answer{Error: reason(ctx.Err())}, ""
+	}
 	err := errors.New("not tried")
 	for try := 1; try <= pushTries && ctx.Err() == nil; try++ {
-		got, err = s.pushOnce(ctx, u, p, form, try)
+		if try == 1 {
+			got, err = s.firstPush(ctx, u, p, form, f)
+		} else {
+			got, err = s.pushOnce(ctx, u, p, form, try)
+		}
+		s.letGo(onPush)
 		if got.Status == http.StatusOK {
 			break
 		}
@@ -356,6 +372,22 @@ func (s *Sim) push(ctx context.Context, u *user, p pushed, form pushForm) (got A
 		s.show(u.talk(p.to.mini), got.Reply)
 	}
 	return got, ""
+}
+
+// firstPush is the first try, as a fault wants it. The answer is that of the first copy.
+func (s *Sim) firstPush(ctx context.Context, u *user, p pushed, form pushForm, f *Fault) (Answer, error) {
+	form.forge, form.skew = f.Forge, f.skew()
+	if form.forge != "signature" && form.forge != "body" {
+		form.forge = ""
+	}
+	copies := max(f.Copies, 1)
+	errs := make([]error, copies)
+	answers := Trigger{Times: copies, Parallel: true}.each(func(copy int) Answer {
+		got, err := s.pushOnce(ctx, u, p, form, 1)
+		errs[copy-1] = err
+		return got
+	})
+	return answers[0], errs[0]
 }
 
 // show puts a passive reply into the chat. Needs s.mu.
@@ -412,5 +444,6 @@ func (s *Sim) sendPush(ctx context.Context, u *user, p pushed, form pushForm, re
 	s.pushes.add(entry)
 	s.keepExchange(kept)
 	s.mu.Unlock()
+	got.ID = entry.ID
 	return got, err
 }

@@ -131,7 +131,7 @@ func TestRecent(t *testing.T) {
 	for i := range 5*keep + 1 {
 		l.add(i)
 	}
-	got := l.list()
+	got := l.list(keep)
 	if len(got) != keep || got[keep-1] != 5*keep || len(l.items) > 2*keep {
 		t.Errorf("%d entries, last %d, %d held", len(got), got[len(got)-1], len(l.items))
 	}

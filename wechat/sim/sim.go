@@ -43,6 +43,7 @@ type Options struct {
 	MuteNotify      bool                // no notify of a payment or refund ever comes
 	Merchant        string              // name on the pay sheet; empty: 示例小店
 	KeyMode         string              // "public-key" (and empty), "certificate" or "mixed": what WeChat Pay signs with
+	Faults          []Fault             // that wait from the start
 	EarlyBills      bool                // bills of today are there at once, not on the next day after ten
 	NeedCertificate bool                // v2 refunds want the client certificate even when no TLS is spoken, and so fail there
 	TimeScale       float64             // 1 (and 0) = the platform's retry times; 60 = retries 60 times faster
@@ -90,16 +91,16 @@ type Sim struct {
 	accessTold   time.Time // when the shop was last reminded to use shipping
 	lastID       int64     // MsgId and the serial of transactions: always grows
 	faults       []*Fault
-	mediaLine    []*medium       // the same as media, oldest first
-	mediaSize    int             // bytes of all
-	held         []chan struct{} // notifies that wait to be overtaken
-	keyMode      string          // by what answers and callbacks are signed
-	keyShare     int64           // mixed: percent of callbacks that the public key signs
-	callbacks    int64           // signed so far
-	certs        []platformKey   // oldest first; the last one signs
-	bills        []bill          // oldest first
-	exchanges    []*Exchange     // by number
-	exchangeSize int             // bytes
+	mediaLine    []*medium                  // the same as media, oldest first
+	mediaSize    int                        // bytes of all
+	held         map[string][]chan struct{} // callbacks that wait to be overtaken, by kind
+	keyMode      string                     // by what answers and callbacks are signed
+	keyShare     int64                      // mixed: percent of callbacks that the public key signs
+	callbacks    int64                      // signed so far
+	certs        []platformKey              // oldest first; the last one signs
+	bills        []bill                     // oldest first
+	exchanges    []*Exchange                // by number
+	exchangeSize int                        // bytes
 	calls        recent[Call]
 	sent         recent[SentMessage]
 	pushes       recent[Push]
@@ -133,6 +134,7 @@ func New(opts Options) (*Sim, error) {
 		paid:    map[string]*order{},
 		refunds: map[string]*refund{},
 		nonces:  map[string]time.Time{},
+		held:    map[string][]chan struct{}{},
 		media:   map[string]*medium{},
 	}
 	var err error
@@ -148,6 +150,11 @@ func New(opts Options) (*Sim, error) {
 	s.client = senderOf(opts.HTTP)
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.managed = !opts.Unmanaged
+	for _, f := range opts.Faults {
+		if _, err := s.addFault(f); err != nil {
+			return nil, fmt.Errorf("sim: Faults: %w", err)
+		}
+	}
 	s.routes = s.mux()
 	if opts.Reminders && opts.PushURL != "" {
 		s.tasks.Go(func() { s.watchShipping(s.ctx) })
@@ -263,17 +270,21 @@ func (s *Sim) nextEntry() int64 {
 }
 
 // recent is a list that forgets its oldest entries. Guarded by Sim.mu.
-type recent[T any] struct{ items []T }
+type recent[T any] struct {
+	items []T
+	seen  int // ever
+}
 
 func (l *recent[T]) add(v T) {
 	if len(l.items) >= 2*keep {
 		l.items = append(l.items[:0:0], l.items[keep:]...)
 	}
 	l.items = append(l.items, v)
+	l.seen++
 }
 
-// list returns a copy of the newest entries, oldest first, never nil.
-func (l *recent[T]) list() []T {
-	from := max(0, len(l.items)-keep)
+// list returns a copy of the newest entries, at most so many, oldest first, never nil.
+func (l *recent[T]) list(most int) []T {
+	from := max(0, len(l.items)-min(most, keep))
 	return append([]T{}, l.items[from:]...)
 }

@@ -2,6 +2,7 @@ package sim
 
 import (
 	_ "embed"
+	"maps"
 	"net/http"
 	"slices"
 	"time"
@@ -29,6 +30,8 @@ type stateUser struct {
 	Messages    int64  `json:"messages"`
 	RepliesLeft int    `json:"repliesLeft"`
 	SpokeAt     int64  `json:"spokeAt,omitempty"` // ms
+
+	Granted map[string]int `json:"granted,omitempty"` // subscribe messages that may still be sent, by template
 }
 
 type stateOrder struct {
@@ -44,6 +47,7 @@ type stateOrder struct {
 	PaidAt        int64  `json:"paidAt,omitempty"`
 	Notified      string `json:"notified,omitempty"` // taken, given up or muted
 	Refunded      int64  `json:"refunded,omitempty"` // fen, with what is under way
+	Delivery      int    `json:"delivery,omitempty"` // order_state of shipping, of paid orders: 1 to 5
 }
 
 type stateRefund struct {
@@ -62,20 +66,28 @@ type stateToken struct {
 	Left    int64 `json:"left"`    // seconds of the current one; 0 for none
 }
 
-// state is GET /sim/state: the newest 1,000 of everything, oldest first.
-func (s *Sim) state(*http.Request) (any, error) {
+// state is GET /sim/state: the newest of everything, oldest first; limit says how many, 1,000 at most.
+func (s *Sim) state(r *http.Request) (any, error) {
+	limit, err := numberParam(r.URL.Query().Get("limit"), keep)
+	if err != nil {
+		return nil, badRequest("limit is 1 to 1000")
+	}
+	most := int(limit)
+	if most == 0 {
+		most = keep
+	}
 	now := s.opts.Now()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	users, orders, refunds, faults := []stateUser{}, []stateOrder{}, []stateRefund{}, []Fault{}
-	for _, u := range s.names[max(0, len(s.names)-keep):] {
-		v := stateUser{Name: u.name, Openid: u.openid, Nickname: u.nickname, Messages: u.mini.seq, Follows: !u.followedAt.IsZero()}
+	for _, u := range s.names[max(0, len(s.names)-most):] {
+		v := stateUser{Name: u.name, Openid: u.openid, Nickname: u.nickname, Messages: u.mini.seq, Follows: !u.followedAt.IsZero(), Granted: maps.Clone(u.granted)}
 		if g := u.mini.spoken; g.open(now) {
 			v.RepliesLeft, v.SpokeAt = g.left, u.mini.spokeAt.UnixMilli()
 		}
 		users = append(users, v)
 	}
-	for _, o := range s.line[max(0, len(s.line)-keep):] {
+	for _, o := range s.line[max(0, len(s.line)-most):] {
 		v := stateOrder{OutTradeNo: o.outTradeNo, Version: "v3", State: "prepaid", Description: o.description, Total: o.total,
 			NotifyURL: o.notifyURL, MadeAt: o.madeAt.UnixMilli(), Notified: o.notified}
 		if u := s.users[o.openid]; u != nil {
@@ -86,7 +98,7 @@ func (s *Sim) state(*http.Request) (any, error) {
 		}
 		switch {
 		case !o.paidAt.IsZero():
-			v.State, v.TransactionID, v.PaidAt = "paid", o.transactionID, o.paidAt.UnixMilli()
+			v.State, v.TransactionID, v.PaidAt, v.Delivery = "paid", o.transactionID, o.paidAt.UnixMilli(), o.delivery()
 		case !o.closedAt.IsZero():
 			v.State = "closed"
 		case !now.Before(o.expireAt):
@@ -100,13 +112,17 @@ func (s *Sim) state(*http.Request) (any, error) {
 		}
 		orders = append(orders, v)
 	}
+	refunds = refunds[max(0, len(refunds)-most):]
 	for _, f := range s.faults {
 		faults = append(faults, *f)
 	}
 	v := map[string]any{
 		"appId": s.opts.AppID, "mchId": s.opts.MchID, "pushMode": s.mini.mode, "pushFormat": s.mini.format,
+		"keyMode": s.keyMode, "keyShare": s.keyShare, "tradeManaged": s.managed, "now": now.UnixMilli(), "timeScale": s.opts.TimeScale,
+		"counts": map[string]int{"users": len(s.names), "orders": len(s.line), "refunds": len(s.refunds), "faults": len(s.faults), "calls": s.calls.seen,
+			"messages": s.sent.seen, "pushes": s.pushes.seen, "notifies": s.notifies.seen},
 		"token": s.mini.stable.state(now), "users": users, "orders": orders, "refunds": refunds, "faults": slices.Clip(faults),
-		"calls": s.calls.list(), "messages": s.sent.list(), "pushes": s.pushes.list(), "notifies": s.notifies.list(),
+		"calls": s.calls.list(most), "messages": s.sent.list(most), "pushes": s.pushes.list(most), "notifies": s.notifies.list(most),
 	}
 	if s.mp != nil {
 		v["mp"] = map[string]any{"appId": s.mp.appID, "pushMode": s.mp.mode, "pushFormat": s.mp.format, "token": s.mp.stable.state(now)}

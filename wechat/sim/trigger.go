@@ -14,7 +14,7 @@ import (
 
 // Trigger asks for one platform event, honest or not.
 type Trigger struct {
-	Event    string `json:"event"` // pay, refund, muteNotify, message, event, user_enter_tempsession, follow, unfollow, click, view, scan, location, mptext or check
+	Event    string `json:"event"` // one of Events
 	URL      string `json:"url"`   // instead of the order's notify_url or the push address
 	Times    int    `json:"times"` // 1 (and 0) to 1000 copies
 	Parallel bool   `json:"parallel"`
@@ -38,7 +38,14 @@ type Trigger struct {
 	MsgID      string `json:"msgId"`      // message, mptext: repeats an older one; decimal
 	CreateTime int64  `json:"createTime"` // push: repeats an older one; seconds
 
-	Type     string `json:"type"`    // message: text (and empty), image or miniprogrampage
+	Openid   string `json:"openid"`   // instead of that of user
+	Version  string `json:"version"`  // pay, refund of a number that was never ordered: v3 (and empty) or v2
+	SignType string `json:"signType"` // the same, of v2: MD5 (and empty) or HMAC-SHA256
+	Template string `json:"template"` // subscribe_msg_…
+	TraceID  string `json:"traceId"`  // wxa_media_check
+	Code     int    `json:"code"`     // wxa_media_check: its errcode; subscribe_msg_sent_event: its ErrorCode
+
+	Type     string `json:"type"`    // message, mptext: text (and empty), image, miniprogrampage; to the official account also voice, video, shortvideo, location, link
 	Content  string `json:"content"` // message, mptext
 	PicURL   string `json:"picUrl"`  // message
 	Title    string `json:"title"`   // message
@@ -46,12 +53,12 @@ type Trigger struct {
 
 	Name        string         `json:"name"`        // event: its name, such as user_enter_tempsession
 	SessionFrom string         `json:"sessionFrom"` // event user_enter_tempsession
-	Fields      map[string]any `json:"fields"`      // event: more fields, texts or numbers
+	Fields      map[string]any `json:"fields"`      // event: more fields: texts, numbers, objects, lists of objects
 	Scene       string         `json:"scene"`       // follow: of the QR code that was scanned
-	Key         string         `json:"key"`         // click, view, scan
+	Key         string         `json:"key"`         // click, view, scan and other menu events; link: its address; xpay_goods_deliver_notify: the goods
 	Latitude    float64        `json:"latitude"`    // location
 	Longitude   float64        `json:"longitude"`   // location
-	Account     string         `json:"account"`     // check: mp for the official account's address
+	Account     string         `json:"account"`     // check, message, event: mp for the official account
 
 	host string // of this simulator, for drawn pictures
 }
@@ -73,42 +80,50 @@ const (
 	maxParallel = 100
 )
 
+// Events are the names that a trigger takes.
+func Events() []string {
+	names := []string{"pay", "refund", "muteNotify", "check", "message", "event", "user_enter_tempsession", "debug_demo", "wxa_trade_controlled"}
+	return append(append(names, platformEvents...), accountEvents...)
+}
+
 // trigger is POST /sim/trigger.
 func (s *Sim) trigger(r *http.Request) (any, error) {
 	var t Trigger
 	if err := decode(r, &t); err != nil {
 		return nil, err
 	}
-	if t.Times < 0 || t.Times > maxTimes {
-		return nil, badRequest("times is 1 to 1000")
-	}
-	t.Times = max(t.Times, 1)
-	var skew time.Duration
-	if t.Skew != "" {
-		var err error
-		if skew, err = time.ParseDuration(t.Skew); err != nil {
-			return nil, badRequest("skew is a duration such as -10m")
-		}
-	}
-	if u, err := url.Parse(t.URL); t.URL != "" && (err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https")) {
-		return nil, badRequest("url is an http or https address")
-	}
+	t.host = r.Host
 	ctx, done := s.during(r)
 	defer done()
-	switch t.Event {
-	case "pay":
-		return s.triggerPay(ctx, t, skew)
-	case "refund":
-		return s.triggerRefund(ctx, t, skew)
-	case "muteNotify":
-		return s.triggerMute(t)
-	case "message", "event", "user_enter_tempsession", "follow", "unfollow", "click", "view", "scan", "location", "mptext":
-		t.host = r.Host
-		return s.triggerPush(ctx, t, skew)
-	case "check":
-		return s.triggerCheck(ctx, t)
+	return s.Trigger(ctx, t)
+}
+
+// Trigger plays one event and tells what was answered. An error says what cannot be played, with the next step.
+func (s *Sim) Trigger(ctx context.Context, t Trigger) (TriggerResult, error) {
+	if t.Times < 0 || t.Times > maxTimes {
+		return TriggerResult{}, badRequest("times is 1 to 1000")
 	}
-	return nil, &controlError{400, "unknown_event", "event is pay, refund, muteNotify, message, event, user_enter_tempsession, follow, unfollow, click, view, scan, location, mptext or check"}
+	t.Times = max(t.Times, 1)
+	skew, err := time.ParseDuration(cmp.Or(t.Skew, "0s"))
+	if err != nil {
+		return TriggerResult{}, badRequest("skew is a duration such as -10m")
+	}
+	if u, err := url.Parse(t.URL); t.URL != "" && (err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https")) {
+		return TriggerResult{}, badRequest("url is an http or https address")
+	}
+	switch {
+	case t.Event == "pay":
+		return s.triggerPay(ctx, t, skew)
+	case t.Event == "refund":
+		return s.triggerRefund(ctx, t, skew)
+	case t.Event == "muteNotify":
+		return s.triggerMute(t)
+	case t.Event == "check":
+		return s.triggerCheck(ctx, t)
+	case slices.Contains(Events(), t.Event):
+		return s.triggerPush(ctx, t, skew)
+	}
+	return TriggerResult{}, &controlError{400, "unknown_event", "event is " + strings.Join(Events(), ", ")}
 }
 
 // each calls send for every copy, one after the other or at once.
@@ -133,22 +148,22 @@ func (t Trigger) each(send func(try int) Answer) []Answer {
 	return answers
 }
 
-func (s *Sim) triggerPay(ctx context.Context, t Trigger, skew time.Duration) (any, error) {
+func (s *Sim) triggerPay(ctx context.Context, t Trigger, skew time.Duration) (TriggerResult, error) {
 	form, err := t.notifyForm(skew)
 	if err != nil {
-		return nil, err
+		return TriggerResult{}, err
 	}
 	paid, note, err := s.playPayment(t, form)
 	if err != nil {
-		return nil, err
+		return TriggerResult{}, err
 	}
 	n, err := s.payNotice(paid, form)
 	if err != nil {
-		return nil, err
+		return TriggerResult{}, err
 	}
 	answers, taken, err := s.sendAll(ctx, t, n, form)
 	if err != nil {
-		return nil, err
+		return TriggerResult{}, err
 	}
 	if t.Ladder && (!taken || form != (notifyForm{})) {
 		note += "; the real notify follows by the retry ladder"
@@ -184,7 +199,7 @@ func (s *Sim) sendAll(ctx context.Context, t Trigger, n notice, form notifyForm)
 		mu.Unlock()
 		return got
 	})
-	s.letGo()
+	s.letGo(onNotify)
 	if taken && form == (notifyForm{}) {
 		s.settle(n, "taken")
 	}
@@ -265,12 +280,7 @@ func (s *Sim) orderToPay(t Trigger) (*order, error) {
 		if err != nil {
 			return nil, err
 		}
-		o := &order{prepayParams: prepayParams{outTradeNo: t.OutTradeNo, openid: u.openid, total: t.Amount, signType: signRSAName}}
-		if len(s.line) > 0 {
-			last := s.line[len(s.line)-1]
-			o.notifyURL, o.signType = last.notifyURL, last.signType
-		}
-		return o, nil
+		return s.strangeOrder(u.openid, t)
 	}
 	now := s.opts.Now()
 	for _, o := range slices.Backward(s.line) {
@@ -281,14 +291,33 @@ func (s *Sim) orderToPay(t Trigger) (*order, error) {
 	return nil, &controlError{404, "no_order", "no unpaid order; buy something first, or name outTradeNo"}
 }
 
+// strangeOrder is an order that nobody made here, paid to the shop all the same. Needs s.mu.
+func (s *Sim) strangeOrder(openid string, t Trigger) (*order, error) {
+	o := &order{prepayParams: prepayParams{outTradeNo: t.OutTradeNo, openid: cmp.Or(t.Openid, openid), total: t.Amount, signType: signRSAName, description: t.Content}}
+	if len(s.line) > 0 && t.Version == "" {
+		last := s.line[len(s.line)-1]
+		o.notifyURL, o.signType = last.notifyURL, last.signType
+	}
+	switch {
+	case t.Version == "v2":
+		o.signType = cmp.Or(t.SignType, signMD5)
+		if o.signType != signMD5 && o.signType != signHMAC || s.opts.V2Key == "" {
+			return nil, badRequest("signType is MD5 or HMAC-SHA256, and Pay v2 has a key")
+		}
+	case t.Version != "" && t.Version != "v3":
+		return nil, badRequest("version is v3 or v2")
+	}
+	return o, nil
+}
+
 // triggerCheck plays the check of the push address when it is saved in the console.
-func (s *Sim) triggerCheck(ctx context.Context, t Trigger) (any, error) {
+func (s *Sim) triggerCheck(ctx context.Context, t Trigger) (TriggerResult, error) {
 	to := s.mini
 	if t.Account == "mp" {
 		to = s.mp
 	}
 	if to == nil || cmp.Or(t.URL, to.url) == "" {
-		return nil, errNoPushURL
+		return TriggerResult{}, errNoPushURL
 	}
 	address := cmp.Or(t.URL, to.url)
 	timestamp, nonce, echo := strconv.FormatInt(s.opts.Now().Unix(), 10), random(digits, 9), random(digits, 19)
@@ -301,7 +330,7 @@ func (s *Sim) triggerCheck(ctx context.Context, t Trigger) (any, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, withQuery(address, url.Values{
 		"signature": {signature}, "timestamp": {timestamp}, "nonce": {nonce}, "echostr": {echo}}), nil)
 	if err != nil {
-		return nil, badRequest("url cannot be used")
+		return TriggerResult{}, badRequest("url cannot be used")
 	}
 	began := time.Now()
 	got, raw, err := s.roundTrip(req)
