@@ -1,9 +1,11 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -54,7 +56,7 @@ type Attempt struct {
 	Report  *SendReport // what the platform said afterwards; nil: nothing
 }
 
-// ClaimFallbacks leases up to n (1 to 512) due fallbacks to owner, the longest due first. What was acknowledged meanwhile
+// ClaimFallbacks leases up to n (1 to 512) of the fallbacks that are due for longest to owner, by user and Seq. What was acknowledged meanwhile
 // is ended by it, and what a lost process was sending becomes unknown.
 func (db *DB) ClaimFallbacks(ctx context.Context, owner string, n int, lease time.Duration) ([]Fallback, error) {
 	var in inputs
@@ -155,6 +157,9 @@ func (t *tx) claimFallbacks(owner string, n int, lease time.Duration) ([]Fallbac
 		l.Seq, l.At, f.StoredAt, f.WrittenAt = uint64(keys[i].seq), moment(at), moment(stored), moment(written)
 		kept = append(kept, f)
 	}
+	slices.SortFunc(kept, func(a, b Fallback) int {
+		return cmp.Or(cmp.Compare(a.User, b.User), cmp.Compare(a.Letter.Seq, b.Letter.Seq))
+	})
 	return kept, nil
 }
 
