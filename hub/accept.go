@@ -2,7 +2,6 @@ package hub
 
 import (
 	"bufio"
-	"context"
 	"crypto/rand"
 	"encoding/base64"
 	"errors"
@@ -23,9 +22,9 @@ const (
 	ownRooms    = 2   // "all" and "user:ID", which everybody joins at connect
 )
 
-// upgrader speaks RFC 6455. The caller of Accept has checked the Origin. Compression is off: it costs
-// memory per socket, and notices are small.
-var upgrader = websocket.Upgrader{
+// plainUpgrader speaks RFC 6455. The caller of Accept has checked the Origin. Compression is off: it costs
+// time for every message, and notices are small.
+var plainUpgrader = websocket.Upgrader{
 	Subprotocols:    []string{subprotocol},
 	WriteBufferPool: noWriteBuffers{},
 	CheckOrigin:     func(*http.Request) bool { return true },
@@ -33,6 +32,13 @@ var upgrader = websocket.Upgrader{
 		writeError(w, status, "bad_handshake", reason.Error())
 	},
 }
+
+// deflatingUpgrader says yes to permessage-deflate, without context takeover, where it is offered.
+var deflatingUpgrader = func() websocket.Upgrader {
+	u := plainUpgrader
+	u.EnableCompression = true
+	return u
+}()
 
 // noWriteBuffers keeps gorilla from holding a write buffer: data leaves through the door.
 type noWriteBuffers struct{}
@@ -76,6 +82,12 @@ func (h *Hub) upgrade(w http.ResponseWriter, r *http.Request, s Session, p proto
 		return nil, err
 	}
 	c := &Conn{hub: h, id: newClientID(), user: s.User, proto: p, corked: true}
+	upgrader, offer := &plainUpgrader, deflateOffer{}
+	if h.compression {
+		if offer = deflateOffers(r.Header); offer.taken {
+			upgrader = &deflatingUpgrader
+		}
+	}
 	c.session.Store(&s)
 	c.timer.owner = c
 	ws, err := upgrader.Upgrade(&hijack{ResponseWriter: w, c: c}, r, nil)
@@ -87,6 +99,7 @@ func (h *Hub) upgrade(w http.ResponseWriter, r *http.Request, s Session, p proto
 		return nil, fmt.Errorf("hub: upgrade: %w", err)
 	}
 	c.ws = ws
+	c.takeUp(offer)
 	c.handlers()
 	now := h.wheel.now.Load()
 	c.opened = now
@@ -159,13 +172,15 @@ func (h *hijack) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 // before it and what was missed behind it in one write.
 func (c *Conn) welcome(rooms []string) {
 	defer c.uncork()
-	ctx, cancel := context.WithTimeout(c.hub.ctx, c.hub.patience)
-	defer cancel()
+	ctx := c.hub.soon()
 	asked := firstRooms(c.user, rooms)
-	joined := make([]*joining, 0, len(asked))
+	joinings := make([]joining, len(asked))
+	joined := make([]*joining, len(asked))
+	var start *Room // the last of those that nobody is in yet; the others start meanwhile
 	for i, a := range asked {
-		j := &joining{name: a.name, since: a.since}
-		joined = append(joined, j)
+		j := &joinings[i]
+		j.name, j.since = a.name, a.since
+		joined[i] = j
 		switch {
 		case a.bad != nil:
 			j.err = a.bad
@@ -174,8 +189,20 @@ func (c *Conn) welcome(rooms []string) {
 		case i >= ownRooms+c.hub.limits.RoomsPerSocket:
 			j.err = refusedRooms
 		default:
-			j.room, j.err = c.hub.pin(a.name) // all start at once
+			var first bool
+			if j.room, first = c.hub.hold(a.name); first {
+				if start != nil && !c.hub.start(start.start) {
+					start.start()
+				}
+				start = j.room
+			}
 		}
+	}
+	c.mu.Lock()
+	c.rooms = make([]*member, 0, len(joined))
+	c.mu.Unlock()
+	if start != nil {
+		start.start()
 	}
 	for _, j := range joined {
 		if j.err == nil {
@@ -237,9 +264,13 @@ const maxFirstRooms = 1024 // of one query; what is beyond is not even looked at
 // firstRooms reads the rooms of a query, after the two that everybody joins. A room named twice counts
 // once; a position that is given counts.
 func firstRooms(user string, query []string) []firstRoom {
-	list := []firstRoom{{name: "all"}, {name: "user:" + user}}
-	seen := map[string]int{"all": 0, "user:" + user: 1}
-	for _, text := range query[:min(len(query), maxFirstRooms)] {
+	query = query[:min(len(query), maxFirstRooms)]
+	list := append(make([]firstRoom, 0, ownRooms+len(query)), firstRoom{name: "all"}, firstRoom{name: "user:" + user})
+	seen := make(map[string]int) // of small size without an allocation
+	for i := range list {
+		seen[list[i].name] = i
+	}
+	for _, text := range query {
 		f := parseFirstRoom(text)
 		i, twice := seen[f.name]
 		if !twice {

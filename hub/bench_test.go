@@ -119,7 +119,7 @@ func BenchmarkPresence_churn(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		r.repin()
-		m, _, ok := r.attach(c)
+		m, _, ok := r.attach(c, new(held))
 		if !ok {
 			b.Fatal("not attached")
 		}

@@ -41,12 +41,16 @@ type Options struct {
 	// Moderate judges what a socket publishes in a room whose rule says so, before anybody sees it: nil lets it pass,
 	// ErrRisky refuses it, another error says that nobody could judge it (the client is told to try again).
 	Moderate func(ctx context.Context, s Session, room string, m Message) error
-	Logger   *slog.Logger
+	// Compression offers permessage-deflate to clients that ask for it: each message is compressed once for all who
+	// hear it. Off by default: it costs time for every message, and most are smaller than what it saves.
+	Compression bool
+	Logger      *slog.Logger
 }
 
 // Limits protect the hub. Zero means the default.
 type Limits struct {
 	FrameBytes      int64   // 16 KiB a client frame: a chat message, not an upload
+	InflatedBytes   int64   // 64 KiB a compressed client frame may grow to; never less than FrameBytes
 	FramesPerSecond float64 // 20, burst FramesBurst 60
 	FramesBurst     int
 	BadFrames       int           // 20 in a minute are abuse
@@ -120,8 +124,11 @@ type Hub struct {
 	limits       Limits
 	heartbeat    time.Duration
 	patience     time.Duration // how long one question to a Broker or Mail may take
+	shared       atomic.Pointer[deadline]
+	everywhere   bool // the broker delivers every room here, subscribed or not
 	authenticate func(ctx context.Context, token string) (Session, error)
 	moderate     func(ctx context.Context, s Session, room string, m Message) error
+	compression  bool
 	log          *slog.Logger
 
 	wheel     *wheel
@@ -155,7 +162,7 @@ type Hub struct {
 func New(o Options) (*Hub, error) {
 	h := &Hub{
 		broker: o.Broker, mail: o.Mail, rules: o.Rules, limits: o.Limits.defaults(), heartbeat: o.Heartbeat,
-		authenticate: o.Authenticate, moderate: o.Moderate, log: o.Logger, patience: 5 * time.Second, seed: maphash.MakeSeed(),
+		authenticate: o.Authenticate, moderate: o.Moderate, compression: o.Compression, log: o.Logger, patience: 5 * time.Second, seed: maphash.MakeSeed(),
 		closed: make(map[int]uint64),
 	}
 	if h.rules == nil {
@@ -190,6 +197,7 @@ func New(o Options) (*Hub, error) {
 		h.acked = batcher[uint64]{hub: h, ask: h.mail.Acked}
 		h.writings.witness, _ = h.mail.(witness)
 	}
+	_, h.everywhere = h.broker.(*MemoryBroker)
 	h.broker.Listen(h.deliver)
 	h.joinCluster()
 	h.wheel = newWheel(min(max(h.heartbeat/64, 10*time.Millisecond), 500*time.Millisecond))
@@ -199,6 +207,8 @@ func New(o Options) (*Hub, error) {
 
 func (l Limits) defaults() Limits {
 	byDefault(&l.FrameBytes, 16<<10)
+	byDefault(&l.InflatedBytes, 64<<10)
+	l.InflatedBytes = max(l.InflatedBytes, l.FrameBytes)
 	byDefault(&l.FramesPerSecond, 20)
 	byDefault(&l.FramesBurst, 60)
 	byDefault(&l.BadFrames, 20)
@@ -371,6 +381,25 @@ func (h *Hub) start(f func()) bool {
 	}
 	h.tasks.Go(f)
 	return true
+}
+
+// A deadline is a context that many questions share, so that a wave of sockets does not set a timer for each.
+type deadline struct {
+	context.Context
+	renewAt int64 // Unix ns of the wheel: from then on the next asks for another
+}
+
+// soon is a context that ends in patience, or up to a second later.
+func (h *Hub) soon() context.Context {
+	now := h.wheel.now.Load()
+	if d := h.shared.Load(); d != nil && now < d.renewAt {
+		return d
+	}
+	ctx, cancel := context.WithTimeout(h.ctx, h.patience+time.Second)
+	context.AfterFunc(ctx, cancel)
+	d := &deadline{ctx, now + int64(time.Second)}
+	h.shared.Store(d)
+	return d
 }
 
 // sleep waits for d; false when the hub ends meanwhile.

@@ -13,6 +13,7 @@ type joining struct {
 	since  *Position // where the client stands; nil: it wants what comes from now on
 	room   *Room     // pinned
 	m      *member
+	held   held
 	at     Position // live from here
 	replay replay
 	mail   bool  // the replay is what the user has not acknowledged, whatever position was brought
@@ -39,7 +40,7 @@ func (c *Conn) begin(ctx context.Context, j *joining) {
 		return
 	}
 	var ok bool
-	if j.m, j.at, ok = j.room.attach(c); !ok {
+	if j.m, j.at, ok = j.room.attach(c, &j.held); !ok {
 		j.room.exit()
 		j.err = ErrClosed
 		return
@@ -141,7 +142,8 @@ func (c *Conn) restart(j *joining) {
 	c.forget(j.m)
 	j.replay = replay{}
 	var ok bool
-	if j.m, j.at, ok = j.room.attach(c); !ok {
+	j.held = held{} // what was held is forgotten: forget has cut the old member off from it
+	if j.m, j.at, ok = j.room.attach(c, &j.held); !ok {
 		j.room.exit()
 		j.m, j.err = nil, ErrClosed
 		return
@@ -263,7 +265,7 @@ func (r *Room) read(ctx context.Context, speaks encoding, after uint64, at Posit
 			if p.n >= l.ReplayFrames || len(p.buf)+len(m.Payload) > l.ReplayBytes && p.n > 0 {
 				return p, errBound
 			}
-			p.buf = speaks.appendPush(p.buf, r.name, page.Epoch, m)
+			p.buf = speaks.plain().appendPush(p.buf, r.name, page.Epoch, m) // for one socket only: not worth compressing
 			p.n++
 			next++
 		}

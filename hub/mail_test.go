@@ -339,7 +339,7 @@ func TestMail_headsInBatches(t *testing.T) {
 	eventually(t, "all wait", func() bool {
 		h.mailHeads.mu.Lock()
 		defer h.mailHeads.mu.Unlock()
-		return len(h.mailHeads.waiting) == 200
+		return len(h.mailHeads.waiting) == 1 && len(h.mailHeads.waiting[0].rooms) == 200
 	})
 	close(block)
 	wg.Wait()

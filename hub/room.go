@@ -13,20 +13,21 @@ import (
 //
 // Lock order: roomShard.mu, Room.mu, chunk.mu, Conn.mu, wheel.mu. Nothing blocks under any of them.
 type Room struct {
-	hub   *Hub
-	name  string
-	rule  *Rule
-	pins  int           // guarded by the shard's mu
-	ready chan struct{} // closed when the room has started
+	hub  *Hub
+	name string
+	rule *Rule
+	pins int // guarded by the shard's mu
 
 	mu      sync.Mutex // guards what follows
 	state   roomState
-	err     error    // why it did not start
-	at      Position // the newest message taken in
-	seq     uint64   // numbers every message taken in here, also those without Offset
-	noted   Position // while starting: the newest message announced
-	told    Position // up to here every member has been handed everything
-	fresh   bool     // the Epoch changed: what came before its First was never promised
+	begin   bool          // it has started, or failed to
+	ready   chan struct{} // closed when begin is set; made for the first who waits
+	err     error         // why it did not start
+	at      Position      // the newest message taken in
+	seq     uint64        // numbers every message taken in here, also those without Offset
+	noted   Position      // while starting: the newest message announced
+	told    Position      // up to here every member has been handed everything
+	fresh   bool          // the Epoch changed: what came before its First was never promised
 	fan     fan
 	filled  uint64 // Offset up to which a fill has read in this Epoch
 	filling bool   // a fill runs
@@ -87,27 +88,46 @@ type roomShard struct {
 
 // pin returns the room, which may still be starting, and keeps it alive until exit.
 func (h *Hub) pin(name string) (*Room, error) {
+	r, first := h.hold(name)
+	if first && !h.start(r.start) {
+		r.begun(Position{}, ErrClosed)
+		r.exit() // of start
+		r.exit()
+		return nil, ErrClosed
+	}
+	return r, nil
+}
+
+// hold is pin for a caller that starts the room itself if it is the first.
+func (h *Hub) hold(name string) (r *Room, first bool) {
 	sh := h.roomShard(name)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	r := sh.rooms[name]
-	if r == nil {
-		r = &Room{hub: h, name: name, rule: h.rule(name), ready: make(chan struct{})}
+	r = sh.rooms[name]
+	if first = r == nil; first {
+		r = &Room{hub: h, name: name, rule: h.rule(name)}
 		r.timer.owner = r
 		r.pins++ // of start
-		if !h.start(r.start) {
-			return nil, ErrClosed
-		}
 		sh.rooms[name] = r
 	}
 	r.pins++
-	return r, nil
+	return r, first
 }
 
 // started waits until the room has started. The caller holds a pin.
 func (r *Room) started(ctx context.Context) error {
+	r.mu.Lock()
+	if r.begin {
+		defer r.mu.Unlock()
+		return r.err
+	}
+	if r.ready == nil {
+		r.ready = make(chan struct{})
+	}
+	ready := r.ready
+	r.mu.Unlock()
 	select {
-	case <-r.ready:
+	case <-ready:
 		return r.err // written before ready was closed
 	case <-ctx.Done():
 		return fmt.Errorf("hub: room %s: %w", r.name, context.Cause(ctx))
@@ -140,29 +160,55 @@ func (r *Room) exit() {
 	}
 }
 
-// start subscribes and finds out where the stream stands.
+// start subscribes and finds out where the stream stands. It is called once, by whoever was first.
 func (r *Room) start() {
 	defer r.exit()
-	defer close(r.ready)
+	var at Position
+	err := protect(func() (err error) {
+		at, err = r.subscribe(r.hub.soon())
+		return err
+	})
+	r.begun(at, err)
+}
+
+func (r *Room) subscribe(ctx context.Context) (at Position, err error) {
 	h := r.hub
-	ctx, cancel := context.WithTimeout(h.ctx, h.patience)
-	defer cancel()
-	err := h.broker.Subscribe(ctx, r.name)
-	if err != nil && h.cluster != nil && h.isMail(r.rule) {
-		h.log.Warn("room is not rung by other nodes yet", "room", r.name, "error", err)
-		err = nil // the roll looks after mail while the cluster is away
+	if mail := h.isMail(r.rule); !mail || !h.everywhere { // mail has its stream elsewhere: the broker only rings
+		if err = h.broker.Subscribe(ctx, r.name); err != nil && h.cluster != nil && mail {
+			h.log.Warn("room is not rung by other nodes yet", "room", r.name, "error", err)
+			err = nil // the roll looks after mail while the cluster is away
+		}
 	}
 	if err != nil {
-		r.fail(fmt.Errorf("hub: room %s: subscribe: %w", r.name, err))
-		return
+		return at, fmt.Errorf("hub: room %s: subscribe: %w", r.name, err)
 	}
-	at, err := h.heads(r.rule).get(ctx, r.name)
+	if at, err = h.heads(r.rule).get(ctx, r.name); err != nil {
+		return at, fmt.Errorf("hub: room %s: head: %w", r.name, err)
+	}
+	return at, nil
+}
+
+// begun lets those in who wait for the room: at is where its stream stands. With an error the room has failed,
+// and the next to enter tries anew.
+func (r *Room) begun(at Position, err error) {
 	if err != nil {
-		r.fail(fmt.Errorf("hub: room %s: head: %w", r.name, err))
-		return
+		sh := r.hub.roomShard(r.name)
+		sh.mu.Lock()
+		if sh.rooms[r.name] == r {
+			delete(sh.rooms, r.name)
+		}
+		sh.mu.Unlock()
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.begin, r.err = true, err
+	if r.ready != nil {
+		close(r.ready)
+		r.ready = nil
+	}
+	if err != nil {
+		return
+	}
 	r.at = at
 	r.state = roomLive
 	defer func() { r.told = r.at }()
@@ -175,23 +221,12 @@ func (r *Room) start() {
 	}
 }
 
-// fail ends a room that could not start. The next to enter tries anew.
-func (r *Room) fail(err error) {
-	r.err = err
-	sh := r.hub.roomShard(r.name)
-	sh.mu.Lock()
-	if sh.rooms[r.name] == r {
-		delete(sh.rooms, r.name)
-	}
-	sh.mu.Unlock()
-}
-
 // attach makes c a member that holds what is said after the Position returned, until it is settled. The
-// caller's pin becomes the member's. It fails when the socket is being closed.
-func (r *Room) attach(c *Conn) (*member, Position, bool) {
+// caller's pin becomes the member's, and hold the room's until then. It fails when the socket is being closed.
+func (r *Room) attach(c *Conn, hold *held) (*member, Position, bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	m := &member{conn: c, room: r, from: r.seq, held: new(held)}
+	m := &member{conn: c, room: r, from: r.seq, held: hold}
 	c.mu.Lock()
 	if c.departed || c.closing {
 		c.mu.Unlock()

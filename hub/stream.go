@@ -163,73 +163,71 @@ type batcher[T any] struct {
 	ask func(ctx context.Context, rooms []string) ([]T, error)
 
 	mu      sync.Mutex
-	waiting []*question[T]
+	waiting []*questions[T]
 	running bool
 }
 
-type question[T any] struct {
-	room   string
-	answer T
-	err    error
-	done   chan struct{}
+// questions are asked together. answers and err are written before done is closed.
+type questions[T any] struct {
+	rooms   []string
+	answers []T
+	err     error
+	done    chan struct{}
 }
 
 const batchRooms = 1000 // rooms asked for at once
 
-func (b *batcher[T]) get(ctx context.Context, room string) (T, error) {
-	q := &question[T]{room: room, done: make(chan struct{})}
+func (b *batcher[T]) get(ctx context.Context, room string) (answer T, err error) {
 	b.mu.Lock()
-	b.waiting = append(b.waiting, q)
+	last := len(b.waiting) - 1
+	if last < 0 || len(b.waiting[last].rooms) >= batchRooms {
+		b.waiting = append(b.waiting, &questions[T]{done: make(chan struct{})})
+		last++
+	}
+	q := b.waiting[last]
+	at := len(q.rooms)
+	q.rooms = append(q.rooms, room)
 	if !b.running {
 		b.running = b.hub.start(b.run)
 	}
 	running := b.running
 	b.mu.Unlock()
 	if !running {
-		return q.answer, ErrClosed
+		return answer, ErrClosed
 	}
 	select {
 	case <-q.done:
-		return q.answer, q.err
 	case <-ctx.Done():
-		var none T
-		return none, context.Cause(ctx)
+		return answer, context.Cause(ctx)
 	}
+	if q.err == nil {
+		answer = q.answers[at]
+	}
+	return answer, q.err
 }
 
 func (b *batcher[T]) run() {
 	for {
 		b.mu.Lock()
-		n := min(len(b.waiting), batchRooms)
-		asked := b.waiting[:n:n]
-		b.waiting = b.waiting[n:]
-		if n == 0 {
+		if len(b.waiting) == 0 {
 			b.waiting = nil
 			b.running = false
 			b.mu.Unlock()
 			return
 		}
+		q := b.waiting[0]
+		b.waiting = b.waiting[1:]
 		b.mu.Unlock()
-		rooms := make([]string, n)
-		for i, q := range asked {
-			rooms[i] = q.room
-		}
 		ctx, cancel := context.WithTimeout(b.hub.ctx, b.hub.patience)
-		var answers []T
-		err := protect(func() (err error) {
-			answers, err = b.ask(ctx, rooms)
+		q.err = protect(func() (err error) {
+			q.answers, err = b.ask(ctx, q.rooms)
 			return err
 		})
 		cancel()
-		if err == nil && len(answers) != n {
-			err = errAnswers
+		if q.err == nil && len(q.answers) != len(q.rooms) {
+			q.err = errAnswers
 		}
-		for i, q := range asked {
-			if q.err = err; err == nil {
-				q.answer = answers[i]
-			}
-			close(q.done)
-		}
+		close(q.done)
 	}
 }
 
