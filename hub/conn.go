@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"errors"
+	"io"
 	"net"
 	"runtime/debug"
 	"sync"
@@ -70,7 +71,29 @@ func (c *Conn) serve() {
 	}
 }
 
-var readBuffers = sync.Pool{New: func() any { return new(bytes.Buffer) }}
+// An inbox takes one message of a client.
+type inbox struct {
+	bytes.Buffer
+	bound io.LimitedReader
+}
+
+var inboxes = sync.Pool{New: func() any { return new(inbox) }}
+
+// readFrom reads a message, and of one that has more bytes than most as many as show it: gorilla counts those on the
+// wire, and a compressed message may hide a thousand times as many.
+func (b *inbox) readFrom(r io.Reader, most int64) error {
+	b.Reset()
+	b.bound = io.LimitedReader{R: r, N: most + 1}
+	_, err := b.ReadFrom(&b.bound)
+	b.bound.R = nil
+	return err
+}
+
+func (b *inbox) putBack() {
+	if b.Cap() <= 64<<10 {
+		inboxes.Put(b)
+	}
+}
 
 // turn reads and handles one message; false when there will be no other.
 //
@@ -89,16 +112,17 @@ func (c *Conn) turn() (more bool) {
 		c.linger(err)
 		return false
 	}
-	buf := readBuffers.Get().(*bytes.Buffer)
-	buf.Reset()
-	defer readBuffers.Put(buf)
-	if _, err := buf.ReadFrom(r); err != nil {
+	buf := inboxes.Get().(*inbox)
+	defer buf.putBack()
+	if err := buf.readFrom(r, c.hub.limits.InflatedBytes); err != nil {
 		c.linger(err)
 		return false
 	}
 	asked := c.hear()
 	switch {
 	case c.isClosing():
+	case int64(buf.Len()) > c.hub.limits.InflatedBytes:
+		c.close(DisconnectTooBig)
 	case !c.mayTalk():
 	case kind == websocket.TextMessage && !utf8.Valid(buf.Bytes()):
 		c.close(Disconnect{Code: websocket.CloseInvalidFramePayloadData, Word: "utf8"})
@@ -221,6 +245,10 @@ func (c *Conn) linger(err error) {
 		return
 	}
 	c.depart()
+	c.waitFlusher()
+	if half, ok := c.net.(interface{ CloseWrite() error }); ok { // a server closes first: clients wait for it
+		_ = half.CloseWrite()
+	}
 	var trash [512]byte
 	for n := 0; n < 1<<20; {
 		k, err := c.net.Read(trash[:])

@@ -7,10 +7,12 @@ import (
 
 // The first bytes of the frames that the hub sends (RFC 6455 section 5.2): whole, unmasked.
 const (
-	finText  = 0x81
-	finClose = 0x88
-	finPing  = 0x89
-	finPong  = 0x8a
+	finText   = 0x81
+	finBinary = 0x82
+	finClose  = 0x88
+	finPing   = 0x89
+	finPong   = 0x8a
+	rsv1      = 0x40 // compressed (RFC 7692)
 
 	maxControl = 125 // bytes of a control frame's payload
 )

@@ -23,11 +23,22 @@ type encoding uint8
 const (
 	encodeNative encoding = iota
 
-	encodings // how many there are
+	formats // how many there are
+
+	encodings = 2 * formats // each of them also compressed
 )
+
+// plain is the encoding without compression.
+func (e encoding) plain() encoding { return e % formats }
 
 // appendPush appends m as one whole frame.
 func (e encoding) appendPush(dst []byte, room, epoch string, m *Message) []byte {
+	if e >= formats {
+		s := scratch.Get().(*[]byte)
+		defer scratch.Put(s)
+		*s = e.plain().appendPush((*s)[:0], room, epoch, m)
+		return deflateFrame(dst, *s)
+	}
 	return appendPushFrame(dst, room, epoch, m)
 }
 

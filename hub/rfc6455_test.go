@@ -18,6 +18,8 @@ type raw struct {
 	t  *testing.T
 	nc net.Conn
 	br *bufio.Reader
+
+	deflated bool // RSV1 may be set
 }
 
 func dialRaw(t *testing.T, addr, query string, header ...string) (*raw, *http.Response) {
@@ -45,7 +47,7 @@ func handshake(t *testing.T, addr, query string, header []string) (*raw, *http.R
 	if _, err := io.WriteString(nc, head+"\r\n"); err != nil {
 		t.Fatal(err)
 	}
-	r := &raw{t, nc, bufio.NewReader(nc)}
+	r := &raw{t: t, nc: nc, br: bufio.NewReader(nc)}
 	resp, err := http.ReadResponse(r.br, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -78,7 +80,7 @@ func (r *raw) frame() (op byte, payload []byte, err error) {
 	if _, err := io.ReadFull(r.br, h[:]); err != nil {
 		return 0, nil, err
 	}
-	if h[0]&0x70 != 0 || h[1]&0x80 != 0 || h[0]&0x80 == 0 {
+	if h[0]&0x30 != 0 || h[0]&0x40 != 0 && !r.deflated || h[1]&0x80 != 0 || h[0]&0x80 == 0 {
 		r.t.Errorf("frame header % x: RSV, mask or fragment", h)
 	}
 	n := uint64(h[1] & 0x7f)
@@ -272,7 +274,7 @@ func TestHandshake_earlyFrames(t *testing.T) {
 	if _, err := nc.Write(append(text, clientFrame(0x88, []byte{3, 0xe8})...)); err != nil {
 		t.Fatal(err)
 	}
-	r := &raw{t, nc, bufio.NewReader(nc)}
+	r := &raw{t: t, nc: nc, br: bufio.NewReader(nc)}
 	if _, err := http.ReadResponse(r.br, nil); err != nil {
 		t.Fatal(err)
 	}
