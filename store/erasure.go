@@ -99,6 +99,9 @@ func (t *tx) eraseOrders(u User) error {
 	if err != nil {
 		return err
 	}
+	if err := t.forgetContacts(orders); err != nil {
+		return err
+	}
 	for _, table := range []string{"payments", "conflicts"} {
 		forget := "UPDATE " + table + " SET open_id = '', raw = NULL WHERE "
 		for piece := range slices.Chunk(orders, maxList) {
@@ -138,6 +141,13 @@ func (t *tx) eraseMail(u User) error {
 func (t *tx) eraseTraces(u User) error {
 	if _, err := t.exec("UPDATE pictures SET user_id = '' WHERE user_id = ?", u.ID); err != nil {
 		return err
+	}
+	for _, forget := range []string{
+		"UPDATE scenes SET user_id = '' WHERE user_id = ?", "DELETE FROM events WHERE user_id = ?", "DELETE FROM media_checks WHERE user_id = ?",
+	} {
+		if _, err := t.exec(forget, u.ID); err != nil {
+			return err
+		}
 	}
 	if u.UnionID != "" {
 		if _, err := t.exec("DELETE FROM followers WHERE union_id = ? AND union_id <> ''", u.UnionID); err != nil {

@@ -36,6 +36,7 @@ type Order struct {
 	PrepayExpiresAt time.Time
 	TransactionID   string
 	Late            bool // paid after it was closed
+	Virtual         bool // nothing is sent by post
 	CreatedAt       time.Time
 	PaidAt          time.Time
 	QueriedAt       time.Time // when WeChat was last asked about it, see CheckedOrder
@@ -61,10 +62,10 @@ func (db *DB) CreateOrder(ctx context.Context, o Order) (Order, error) {
 			}
 		}
 		n, err := t.exec(`INSERT INTO orders (out_trade_no, app_id, mch_id, user_id, open_id, product_id, description,
-			quantity, total_fen, currency, room, state, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+			quantity, total_fen, currency, room, is_virtual, state, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 			ON CONFLICT (out_trade_no) DO NOTHING`,
 			o.OutTradeNo, o.AppID, o.MchID, o.UserID, o.OpenID, o.ProductID, o.Description,
-			o.Quantity, o.TotalFen, o.Currency, o.Room, OrderCreated, stamp(t.now))
+			o.Quantity, o.TotalFen, o.Currency, o.Room, o.Virtual, OrderCreated, stamp(t.now))
 		if err != nil {
 			return err
 		}
@@ -110,7 +111,7 @@ func (o Order) sameAs(p Order) bool {
 	said := func(o Order) Order {
 		return Order{OutTradeNo: o.OutTradeNo, AppID: o.AppID, MchID: o.MchID, UserID: o.UserID, OpenID: o.OpenID,
 			ProductID: o.ProductID, Description: o.Description, Quantity: o.Quantity, TotalFen: o.TotalFen,
-			Currency: o.Currency, Room: o.Room}
+			Currency: o.Currency, Room: o.Room, Virtual: o.Virtual}
 	}
 	return said(o) == said(p)
 }
@@ -196,14 +197,14 @@ func (db *DB) orders(ctx context.Context, where string, args ...any) (all []Orde
 
 const selectOrder = `SELECT out_trade_no, app_id, mch_id, user_id, open_id, product_id, description, quantity, total_fen,
 	refunded_fen, currency, room, state, prepay_id, prepay_expires_at, transaction_id, late, created_at, paid_at,
-	queried_at FROM orders WHERE `
+	queried_at, is_virtual FROM orders WHERE `
 
 func scanOrder(scan func(...any) error) (Order, error) {
 	var o Order
 	var prepayExpires, created, paid, queried int64
 	err := scan(&o.OutTradeNo, &o.AppID, &o.MchID, &o.UserID, &o.OpenID, &o.ProductID, &o.Description, &o.Quantity,
 		&o.TotalFen, &o.RefundedFen, &o.Currency, &o.Room, &o.State, &o.PrepayID, &prepayExpires, &o.TransactionID,
-		&o.Late, &created, &paid, &queried)
+		&o.Late, &created, &paid, &queried, &o.Virtual)
 	o.PrepayExpiresAt, o.CreatedAt, o.PaidAt, o.QueriedAt = moment(prepayExpires), moment(created), moment(paid), moment(queried)
 	return o, err
 }

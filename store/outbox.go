@@ -62,9 +62,17 @@ func (t *tx) tell(tellings []Telling) error {
 			return in.err
 		}
 		var err error
-		if one.Kind == TellMail {
+		switch one.Kind {
+		case TellMail:
 			_, err = t.addMail(one.To, Letter{ID: one.ID, Action: one.Action, Payload: one.Payload})
-		} else {
+		case TellAlarm:
+			var text string
+			if err = json.Unmarshal(one.Payload, &text); err == nil {
+				err = t.raise(one.To, one.ID, text)
+			}
+		case TellShipping:
+			err = t.deliver(one.To, one.Payload)
+		default:
 			err = t.addOutbox(one)
 		}
 		if err != nil {

@@ -117,7 +117,12 @@ func (t *tx) pay(o Order, p Payment, tell func(Order, User) []Telling) error {
 	return t.tell(tell(o, u))
 }
 
+// keepConflict keeps money that fits no order, and raises its alarm.
 func (t *tx) keepConflict(p Payment, reason string) error {
+	if err := t.raise(AlarmConflict, p.OutTradeNo, fmt.Sprintf("verified payment %s of %d fen does not fit its order and was kept as a conflict: %s",
+		p.TransactionID, p.TotalFen, reason)); err != nil {
+		return err
+	}
 	_, err := t.exec(`INSERT INTO conflicts (transaction_id, out_trade_no, reason, app_id, mch_id, open_id, total_fen,
 		payer_fen, currency, paid_at, raw, at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 		ON CONFLICT (transaction_id, out_trade_no, reason) DO UPDATE SET at = excluded.at, times = conflicts.times + 1`,

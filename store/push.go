@@ -17,6 +17,9 @@ type Push struct {
 	Opens    *ReplyWindow                           // set: this person may be answered from now on, for a while
 	Grants   []GrantChange                          // what this person decided about subscribe messages
 	Reports  []SendReport                           // what became of messages that the platform took; they need no OpenID
+	Event    *Event                                 // set: kept for people to look at, under the user of OpenID if there is one
+	Verdict  *MediaVerdict                          // set: what became of a picture that WeChat judges
+	Settled  *Settlement                            // set: what became of an order's delivery
 	Unfollow bool                                   // this person follows no longer: after Tell, all that is known of them in this app is erased
 	Answer   []byte                                 // what we answer; a repeat gets the first one's
 	Tell     func(c Conversation, u User) []Telling // called inside the transaction; may be nil; may be called again
@@ -39,6 +42,9 @@ func (db *DB) RecordPush(ctx context.Context, p Push) (answer []byte, first bool
 	}
 	if p.Opens != nil {
 		p.Opens.check(&in)
+	}
+	if p.Event != nil {
+		p.Event.check(&in)
 	}
 	for i := range p.Grants {
 		p.Grants[i].check(&in)
@@ -113,6 +119,21 @@ func (t *tx) effects(p Push) error {
 	}
 	for _, r := range p.Reports {
 		if err := t.addReport(r); err != nil {
+			return err
+		}
+	}
+	if p.Event != nil && !p.Unfollow { // of whom nothing is kept
+		if err := t.addEvent(u.ID, *p.Event); err != nil {
+			return err
+		}
+	}
+	if p.Verdict != nil {
+		if err := t.judge(*p.Verdict); err != nil {
+			return err
+		}
+	}
+	if p.Settled != nil {
+		if err := t.settle(*p.Settled); err != nil {
 			return err
 		}
 	}

@@ -259,12 +259,19 @@ type counting struct {
 
 func (c counting) write(ctx context.Context, fn func(*tx) error) error {
 	var n MailCounts
+	var raised []Alarm
+	watch := c.db.alarmWatch.Load()
 	err := c.engine.write(ctx, func(t *tx) error {
-		t.mailCount = c.db.mailCount
+		t.mailCount, t.watch = c.db.mailCount, watch
 		err := fn(t)
-		n = t.counts
+		n, raised = t.counts, t.raised
 		return err
 	})
+	if err == nil && watch != nil && watch.Raised != nil {
+		for _, a := range raised {
+			watch.Raised(a)
+		}
+	}
 	if err == nil && n != (MailCounts{}) {
 		c.db.counts.mu.Lock()
 		c.db.counts.sum.add(n)

@@ -17,6 +17,7 @@ import (
 	"log/slog"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -66,9 +67,10 @@ type DB struct {
 	now    func() time.Time
 	wake   chan struct{}
 
-	mailAge   time.Duration
-	mailCount int
-	counts    mailTotals
+	mailAge    time.Duration
+	mailCount  int
+	counts     mailTotals
+	alarmWatch atomic.Pointer[AlarmWatch]
 
 	pingMu   sync.Mutex
 	pingedAt time.Time // the last write of Ping that succeeded

@@ -14,7 +14,9 @@ const (
 	receiptsKept  = 30 * 24 * time.Hour // after their letters
 	unblockedKept = 24 * time.Hour      // by then every node has heard of it
 	nodesKept     = 24 * time.Hour      // of a node that died without a word
-	sweepBatch    = 500                 // rows of one transaction, so that nobody waits long behind it
+	eventsKept    = 30 * 24 * time.Hour
+	alarmsKept    = 365 * 24 * time.Hour // after they were acknowledged
+	sweepBatch    = 500                  // rows of one transaction, so that nobody waits long behind it
 )
 
 // Sweep deletes what has outlived its use: dead revocations, settled outbox rows, old push keys, acknowledged
@@ -38,6 +40,14 @@ func (db *DB) Sweep(ctx context.Context) error {
 			SELECT user_id FROM blocks WHERE NOT blocked AND at <= ? LIMIT ?)`, []any{before(unblockedKept)}},
 		{"nodes", `DELETE FROM nodes WHERE id IN (
 			SELECT id FROM nodes WHERE seen_at <= ? LIMIT ?)`, []any{before(nodesKept)}},
+		{"alarms", `DELETE FROM alarms WHERE id IN (
+			SELECT id FROM alarms WHERE acked_at > 0 AND acked_at <= ? LIMIT ?)`, []any{before(alarmsKept)}},
+		{"notifies", `DELETE FROM notifies WHERE notify IN (
+			SELECT notify FROM notifies WHERE at <= ? LIMIT ?)`, []any{before(notifiesKept)}},
+		{"events", `DELETE FROM events WHERE seq IN (
+			SELECT seq FROM events WHERE at <= ? LIMIT ?)`, []any{before(eventsKept)}},
+		{"media checks", `DELETE FROM media_checks WHERE trace_id IN (
+			SELECT trace_id FROM media_checks WHERE at <= ? LIMIT ?)`, []any{before(mediaChecksKept)}},
 		{"receipts", `DELETE FROM receipts WHERE (user_id, seq) IN (
 			SELECT user_id, seq FROM receipts WHERE gone_at <= ? LIMIT ?)`, []any{before(receiptsKept)}},
 		{"send reports", `DELETE FROM send_reports WHERE msg_id IN (

@@ -32,6 +32,9 @@ type tx struct {
 	now  time.Time // of this transaction
 	rang bool      // the outbox got work
 
+	watch  *AlarmWatch // who hears of alarms; nil: nobody
+	raised []Alarm     // by this transaction
+
 	mailCount int        // letters that a mailbox keeps
 	counts    MailCounts // what it does with mail
 }
