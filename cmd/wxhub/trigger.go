@@ -11,10 +11,12 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"time"
 
 	"wxhub/web/docs"
+	"wxhub/wechat/sim"
 )
 
 const (
@@ -23,7 +25,7 @@ const (
 )
 
 type triggerCommand struct {
-	Event string `arg:"" enum:"pay,refund,message,text,enter-session,follow,unfollow,click,view,scan,mp-text,check" help:"pay, refund: a notify of WeChat Pay; message (or text), enter-session: what a customer does; follow, unfollow, click, view, scan, mp-text: events of the official account; check: the URL check."`
+	Event string `arg:"" help:"pay, refund: a notify of WeChat Pay; message (or text), enter-session: what a customer does; subscribe-popup, subscribe-change, subscribe-sent: subscribe messages; media-check, ship-access, ship-remind, settlement, goods, coins, debug_demo: what the platform tells; subscribe (or follow), unsubscribe, click, view, scan, location, mp-text, template-result: the official account; check: the URL check; or any event of WeChat by its own name."`
 	Hub   string `help:"The hub." default:"http://127.0.0.1:8080" placeholder:"URL"`
 	Sim   string `help:"The simulator that plays WeChat." default:"http://127.0.0.1:8081" placeholder:"URL"`
 	User  string `help:"Who does it." default:"xiaoyu"`
@@ -32,37 +34,46 @@ type triggerCommand struct {
 	Parallel bool   `help:"All copies at once."`
 	Forge    string `help:"Send a forged one: signature, serial, body or no-sign." enum:",signature,serial,body,no-sign" default:""`
 	Skew     string `help:"Shift the timestamp, such as -10m (a stale one)." placeholder:"DURATION"`
+	Explain  bool   `help:"Show what was signed, by which key, and what was sealed inside."`
 
-	Order     string        `help:"pay, refund: number of an order (default: pay makes a new one, refund takes the newest refund)." placeholder:"NUMBER"`
+	Order     string        `help:"pay, refund, ship-remind, settlement: number of an order (default: pay makes a new one, the others take the newest that fits)." placeholder:"NUMBER"`
 	Product   string        `help:"pay: what the new order is for (default: the first product)." placeholder:"ID"`
 	Amount    int64         `help:"pay: name another amount than the order's, in fen." placeholder:"FEN"`
 	Probe     bool          `help:"pay: a signature probe, as WeChat Pay sends now and then; must be refused."`
 	Never     bool          `help:"pay: somebody pays a new order, and its notify never comes."`
 	Late      time.Duration `help:"pay: somebody pays a new order, and its notify comes so much later." placeholder:"DURATION"`
 	Reordered bool          `help:"pay: somebody pays a new order, and its notify waits until another one was sent."`
-	Status    string        `help:"refund: how it ended: SUCCESS, CLOSED or ABNORMAL." enum:",SUCCESS,CLOSED,ABNORMAL" default:""`
+	Status    string        `help:"refund: SUCCESS, CLOSED or ABNORMAL; subscribe-…: accept or reject; media-check: pass, review or risky; template-result: success or failed:user block." placeholder:"WORD"`
 
-	Content string `help:"message, mp-text: the text." default:"你好，在吗？"`
-	From    string `help:"enter-session: the button's session-from." placeholder:"TEXT"`
-	Scene   string `help:"follow: of the QR code that was scanned." placeholder:"SCENE"`
-	Key     string `help:"click, view, scan: the menu's key or URL, the code's scene." placeholder:"KEY"`
-	Format  string `help:"pushes: json or xml (default: as the simulator was started)." enum:",json,xml" default:""`
-	Mode    string `help:"pushes: plain, compatible or safe (default: as the simulator was started)." enum:",plain,compatible,safe" default:""`
+	Content  string `help:"message, mp-text: the text." default:"你好，在吗？"`
+	Type     string `help:"message: image or miniprogrampage; mp-text: image, voice, video, shortvideo, location or link." placeholder:"TYPE"`
+	Title    string `help:"Of a card, a link or a place." placeholder:"TEXT"`
+	Path     string `help:"Of a card (miniprogrampage)." default:"pages/index/index" placeholder:"PAGE"`
+	From     string `help:"enter-session: the button's session-from." placeholder:"TEXT"`
+	Scene    string `help:"follow: of the QR code that was scanned." placeholder:"SCENE"`
+	Key      string `help:"click, view, scan: the menu's key or URL, the code's scene; link: its address." placeholder:"KEY"`
+	Template string `help:"subscribe-…: id of the template." placeholder:"ID"`
+	Trace    string `help:"media-check: trace_id of the picture." placeholder:"ID"`
+	Code     int    `help:"media-check, subscribe-sent: an error code, such as -1008."`
+	Account  string `help:"message, events by their own name: mp for the official account." enum:",mini,mp" default:""`
+	Fields   string `help:"Events by their own name: more fields, as a JSON object." placeholder:"JSON"`
+	Format   string `help:"pushes: json or xml (default: as the simulator was started)." enum:",json,xml" default:""`
+	Mode     string `help:"pushes: plain, compatible or safe (default: as the simulator was started)." enum:",plain,compatible,safe" default:""`
+
+	stranger `embed:"" group:"Other people's servers"`
 }
 
-// simEvents are the simulator's names where they differ from ours.
-var simEvents = map[string]string{"text": "message", "enter-session": "user_enter_tempsession", "mp-text": "mptext"}
-
-// triggerAnswer is what the simulator tells of the hub's answers.
-type triggerAnswer struct {
-	OutTradeNo string `json:"outTradeNo"`
-	Note       string `json:"note"`
-	Answers    []struct {
-		Status int     `json:"status"`
-		Body   string  `json:"body"`
-		MS     float64 `json:"ms"`
-	} `json:"answers"`
+// simEvents are the platform's names where they differ from ours.
+var simEvents = map[string]string{
+	"text": "message", "enter-session": "user_enter_tempsession", "mp-text": "mptext", "subscribe": "follow", "unsubscribe": "unfollow",
+	"subscribe-popup": "subscribe_msg_popup_event", "subscribe-change": "subscribe_msg_change_event", "subscribe-sent": "subscribe_msg_sent_event",
+	"media-check": "wxa_media_check", "ship-access": "trade_manage_remind_access_api", "ship-remind": "trade_manage_remind_shipping",
+	"settlement": "trade_manage_order_settlement", "goods": "xpay_goods_deliver_notify", "coins": "xpay_coin_pay_notify",
+	"template-result": "TEMPLATESENDJOBFINISH",
 }
+
+// triggerAnswer is what a simulator tells of the hub's answers.
+type triggerAnswer = sim.TriggerResult
 
 // Run plays the event and prints how the hub answered; the error when it gave no answer at all.
 func (c triggerCommand) Run(ctx context.Context, s streams) error {
@@ -71,28 +82,27 @@ func (c triggerCommand) Run(ctx context.Context, s streams) error {
 	if c.Never || c.Late > 0 || c.Reordered {
 		return c.payByHand(ctx, s)
 	}
-	order := map[string]any{
-		"event": cmp.Or(simEvents[c.Event], c.Event), "user": c.User, "times": c.Times, "parallel": c.Parallel, "forge": c.Forge, "skew": c.Skew,
+	order, err := c.trigger()
+	if err != nil {
+		return err
 	}
-	switch c.Event {
-	case "pay":
-		number := c.Order
-		if number == "" {
-			sheet, err := c.newOrder(ctx)
-			if err != nil {
-				return err
-			}
-			number, _ = sheet["outTradeNo"].(string)
+	var player player = remote{c.Sim}
+	if c.alone() {
+		own, err := c.simulator(order)
+		if err != nil {
+			return err
 		}
-		order["outTradeNo"], order["amount"], order["probe"] = number, c.Amount, c.Probe
-	case "refund":
-		order["outTradeNo"], order["status"] = c.Order, c.Status
-	default:
-		order["format"], order["mode"] = c.Format, c.Mode
-		order["content"], order["sessionFrom"], order["scene"], order["key"] = c.Content, c.From, c.Scene, c.Key
+		defer own.Close()
+		player = local{own}
+	} else if c.Event == "pay" && order.OutTradeNo == "" && c.URL == "" {
+		sheet, err := c.newOrder(ctx)
+		if err != nil {
+			return err
+		}
+		order.OutTradeNo, _ = sheet["outTradeNo"].(string)
 	}
-	var got triggerAnswer
-	if err := call(ctx, c.Sim+"/sim/trigger", "", order, &got); err != nil {
+	got, err := player.play(ctx, order)
+	if err != nil {
 		return fmt.Errorf("simulator: %w", err)
 	}
 	if got.OutTradeNo != "" {
@@ -104,7 +114,7 @@ func (c triggerCommand) Run(ctx context.Context, s streams) error {
 		if len(body) > 160 {
 			body = strings.ToValidUTF8(body[:160], "") + "…"
 		}
-		fmt.Fprintf(s.out, "%3d  %5.0f ms  %s\n", a.Status, a.MS, cmp.Or(body, "(empty)"))
+		fmt.Fprintf(s.out, "%3d  %5d ms  %s\n", a.Status, a.Ms, cmp.Or(body, a.Error, "(empty)"))
 		if a.Status == 0 {
 			failed++
 		}
@@ -112,10 +122,43 @@ func (c triggerCommand) Run(ctx context.Context, s streams) error {
 	if got.Note != "" {
 		fmt.Fprintln(s.out, got.Note)
 	}
+	if n := len(got.Answers); c.Explain && n > 0 {
+		if err := explain(ctx, s.out, player, got.Answers[n-1].ID); err != nil {
+			return err
+		}
+	}
 	if failed > 0 {
-		return fmt.Errorf("%d of %d got no answer: is the hub running at %s?", failed, len(got.Answers), c.Hub)
+		return fmt.Errorf("%d of %d got no answer: is the hub running at %s?", failed, len(got.Answers), cmp.Or(c.URL, c.Hub))
 	}
 	return nil
+}
+
+// trigger is the event in the words of the simulator.
+func (c triggerCommand) trigger() (sim.Trigger, error) {
+	t := sim.Trigger{Event: cmp.Or(simEvents[c.Event], c.Event), User: c.User, Openid: c.OpenID, URL: c.URL, Times: c.Times, Parallel: c.Parallel,
+		Forge: c.Forge, Skew: c.Skew, OutTradeNo: c.Order, Amount: c.Amount, Status: c.Status, Account: c.Account}
+	if !slices.Contains(sim.Events(), t.Event) {
+		t.Name, t.Event = t.Event, "event"
+	}
+	switch t.Event {
+	case "pay":
+		t.Probe = c.Probe
+		return t, nil
+	case "refund":
+		return t, nil
+	}
+	t.Format, t.Mode, t.Content, t.SessionFrom, t.Scene, t.Key = c.Format, c.Mode, c.Content, c.From, c.Scene, c.Key
+	t.Template, t.TraceID, t.Code = c.Template, c.Trace, c.Code
+	t.Type, t.Title, t.PagePath = c.Type, c.Title, c.Path
+	if t.Type == "miniprogrampage" {
+		t.Title = cmp.Or(c.Title, "小店")
+	}
+	if c.Fields != "" {
+		if err := json.Unmarshal([]byte(c.Fields), &t.Fields); err != nil {
+			return t, errors.New("--fields is not a JSON object")
+		}
+	}
+	return t, nil
 }
 
 // payByHand lets a person pay a new order, and spoils the way of its notify.

@@ -78,11 +78,16 @@ func (s *Sim) showExchange(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, badRequest("id is a number of an entry of GET /sim/state")
 	}
+	return s.Exchange(id)
+}
+
+// Exchange returns what is kept under the number of an entry. An error says that it is no longer.
+func (s *Sim) Exchange(id int64) (Exchange, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	e := s.exchange(id)
 	if e == nil {
-		return nil, errNoExchange
+		return Exchange{}, errNoExchange
 	}
 	return *e, nil
 }

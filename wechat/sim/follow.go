@@ -75,7 +75,7 @@ var eventName = regexp.MustCompile(`^[A-Za-z_]{1,64}$`)
 // triggerPush plays what a person does in the mini-program's customer service or in the official account.
 func (s *Sim) triggerPush(ctx context.Context, t Trigger, skew time.Duration) (TriggerResult, error) {
 	to := s.mini
-	if t.toAccount() {
+	if t.OfAccount() {
 		to = s.mp
 	}
 	if to == nil {
@@ -134,8 +134,8 @@ func isEventWithID(name string) bool {
 	return name == "subscribe_msg_sent_event" || strings.HasSuffix(name, "SENDJOBFINISH")
 }
 
-// toAccount tells whether a trigger is of the official account.
-func (t Trigger) toAccount() bool {
+// OfAccount tells whether a trigger is of the official account.
+func (t Trigger) OfAccount() bool {
 	return slices.Contains(accountEvents, t.Event) || t.Account == "mp"
 }
 
