@@ -112,7 +112,7 @@ func subject(r *http.Request) string {
 func (h *fakeHub) login(w http.ResponseWriter, r *http.Request) {
 	var body struct{ Code string }
 	_ = json.NewDecoder(r.Body).Decode(&body)
-	token, err := (&target{options: options{keyID: "k1", keySecret: []byte(fakeSecret)}}).sign("u-" + body.Code)
+	token, err := (&target{options: options{keyID: "k1", keySecret: []byte(fakeSecret)}}).sign("u-"+body.Code, "user")
 	if err != nil {
 		h.t.Error(err)
 	}

@@ -21,7 +21,7 @@ func play(t *testing.T, h *fakeHub, flags ...string) (int, []result, string) {
 		"-url", h.http.URL, "-token-key", "k1:" + fakeSecret, "-api-key", fakeAPIKey,
 		"-clients", "8", "-messages", "30", "-rate", "300", "-ramp", "2000", "-settle", "400ms", "-seed", "7", "-json",
 	}, flags...)
-	code := run(t.Context(), args, &out, &errOut)
+	code := run(t.Context(), args, nil, &out, &errOut)
 	var results []result
 	if code != exitUsage {
 		if err := json.Unmarshal(out.Bytes(), &results); err != nil {
@@ -32,7 +32,7 @@ func play(t *testing.T, h *fakeHub, flags ...string) (int, []result, string) {
 }
 
 func TestRun_honestHub(t *testing.T) {
-	for _, scenario := range []string{scenarioFanout, scenarioRecover} {
+	for _, scenario := range []string{"fanout", "recover"} {
 		code, got, log := play(t, newFakeHub(t), "-scenario", scenario, "-drop", "0.5", "-away", "60ms", "-expect", "p99<5s")
 		if code != exitOK {
 			t.Fatalf("%s: exit %d: %+v %s", scenario, code, got, log)
@@ -48,7 +48,7 @@ func TestRun_dropsComeBack(t *testing.T) {
 	if code != exitOK {
 		t.Fatalf("exit %d: %+v %s", code, got, log)
 	}
-	if r := got[0]; r.Scenario != scenarioRecover || r.Drops != 8 || r.Recovered == 0 {
+	if r := got[0]; r.Scenario != "recover" || r.Drops != 8 || r.Recovered == 0 {
 		t.Errorf("nobody was away: %+v", r)
 	}
 }
@@ -157,20 +157,21 @@ func TestRun_usage(t *testing.T) {
 		"there are":       {"-api-key", "k", "-token-key", "k1:" + fakeSecret, "-expect", "p98<1s"},
 		"not a time":      {"-api-key", "k", "-token-key", "k1:" + fakeSecret, "-expect", "p99<1"},
 		"needs -sim":      {"-api-key", "k", "-token-key", "k1:" + fakeSecret, "-scenario", "pay"},
-		"fanout, recover": {"-api-key", "k", "-token-key", "k1:" + fakeSecret, "-scenario", "storm"},
+		"idle, fanout": {"-api-key", "k", "-token-key", "k1:" + fakeSecret, "-scenario", "party"},
 		"only flags":      {"-api-key", "k", "fanout"},
 		"http(s) URL":     {"-api-key", "k", "-token-key", "k1:" + fakeSecret, "-url", "localhost:8080"},
 	}
 	for want, args := range tests {
 		var out, errOut bytes.Buffer
-		if code := run(t.Context(), args, &out, &errOut); code != exitUsage || !strings.Contains(errOut.String(), want) {
+		if code := run(t.Context(), args, nil, &out, &errOut); code != exitUsage || !strings.Contains(errOut.String(), want) {
 			t.Errorf("%v: exit %d, %q lacks %q", args, code, errOut.String(), want)
 		}
 	}
 }
 
 func TestReport_table(t *testing.T) {
-	r := result{Scenario: "recover", Clients: 200, Sent: 100, Received: 19999, Missing: 1, Drops: 20, Recovered: 44, P50: 4, P99: 31.2, Max: 120}
+	r := result{Scenario: "recover", Clients: 200, Sent: 100, P50: 4, P99: 31.2, Max: 120}
+	r.tally = tally{Received: 19999, Missing: 1, Drops: 20, Recovered: 44}
 	o := options{seed: 7}
 	o.expect, _ = parseExpectations("p99<200ms,missing=0")
 	r.judge(o.expect)
@@ -207,14 +208,13 @@ func FuzzParseExpectations(f *testing.F) {
 }
 
 func FuzzDecode(f *testing.F) {
-	b := newBroadcasts(4)
+	b := broadcasts{"run", padding(4)}
 	f.Add([]byte(`{"meta":{"room":"notice","epoch":"e","offset":3},"data":{"action":"loadtest","payload":` + string(b.payload(2)) + `}}`))
 	f.Add([]byte(`{"ping":1}`))
 	f.Add([]byte(`{"reply":"x","meta":[]}`))
 	f.Fuzz(func(t *testing.T, text []byte) {
-		l := newLedger(10, 10)
-		l.recognise = b.recogniser(10)
-		if got, err := l.decode(text); err == nil && got.n >= 10 {
+		p := &player{crowd: &crowd{recognise: b.recogniser(10)}, frames: map[string]*frame{}}
+		if got, err := p.decode(text, readNative); err == nil && got.n >= 10 {
 			t.Errorf("message %d of 10", got.n)
 		}
 	})

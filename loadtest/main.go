@@ -16,10 +16,12 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"os"
 	"os/signal"
+	"slices"
 	"syscall"
+
+	"golang.org/x/sync/errgroup"
 )
 
 // Exit statuses.
@@ -31,41 +33,55 @@ const (
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	code := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	code := run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
 	stop() // here, because Exit skips defers
 	os.Exit(code)
 }
 
 // run is main without the process around it.
-func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
-	o, err := parseOptions(args, stderr)
-	if errors.Is(err, flag.ErrHelp) {
+func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	fail := func(err error) int {
+		if errors.Is(err, flag.ErrHelp) {
+			return exitOK
+		}
+		fmt.Fprintln(stderr, "loadtest:", err)
+		return exitUsage
+	}
+	if len(args) == 1 && args[0] == crowdCommand {
+		if err := playCrowd(ctx, stdin, stdout); err != nil {
+			return fail(err)
+		}
 		return exitOK
 	}
+	o, err := parseOptions(args, stderr)
 	if err != nil {
-		fmt.Fprintln(stderr, "loadtest:", err)
-		return exitUsage
+		return fail(err)
 	}
+	raiseFileLimit()
 	t := newTarget(o)
 	defer t.close()
+	sampler := newSampler(ctx, t)
+	defer sampler.stop()
+	line := newProgress(stderr, o.quiet)
 	var results []result
-	for i, name := range o.scenarios {
-		r := &round{
-			options: o, target: t, scenario: name, progress: newProgress(stderr, o.quiet),
-			random: rand.New(rand.NewPCG(o.seed, uint64(i))), //nolint:gosec // repeatable on purpose
-		}
-		got, err := r.play(ctx)
-		r.progress.done()
+	for _, name := range o.scenarios {
+		got, err := playScenario(ctx, o, t, sampler, line, name)
+		line.done()
 		if err != nil {
-			fmt.Fprintf(stderr, "loadtest: %s: %v\n", name, err)
-			return exitUsage
+			return fail(fmt.Errorf("%s: %w", name, err))
 		}
-		got.judge(o.expect)
-		results = append(results, got)
+		for i := range got {
+			got[i].judge(o.expect)
+		}
+		results = append(results, got...)
+	}
+	if o.html != "" {
+		if err := writeHTML(o.html, o, results, sampler.stop()); err != nil {
+			return fail(err)
+		}
 	}
 	if err := report(stdout, o, results); err != nil {
-		fmt.Fprintln(stderr, "loadtest:", err)
-		return exitUsage
+		return fail(err)
 	}
 	for _, r := range results {
 		if r.Verdict != verdictOK {
@@ -73,4 +89,32 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		}
 	}
 	return exitOK
+}
+
+// playScenario plays one scenario, or the parts of one at the same time.
+func playScenario(ctx context.Context, o options, t *target, s *sampler, line *progress, name string) ([]result, error) {
+	kind := scenarios[name]
+	if kind.parts == nil {
+		r := &round{options: o, target: t, scenario: kind, name: name, progress: line, sampler: s}
+		got, err := r.play(ctx)
+		return []result{got}, err
+	}
+	results := make([]result, len(kind.parts))
+	g, ctx := errgroup.WithContext(ctx)
+	first := 0
+	for i, part := range kind.parts {
+		if scenarios[part.name].needsSim && o.sim == "" {
+			continue
+		}
+		own := o
+		own.clients = max(share(part.share, o.clients), 1)
+		own.first, first = first, first+own.clients
+		r := &round{options: own, target: t, scenario: scenarios[part.name], name: name + "/" + part.name, progress: line, sampler: s}
+		g.Go(func() (err error) {
+			results[i], err = r.play(ctx)
+			return err
+		})
+	}
+	err := g.Wait()
+	return slices.DeleteFunc(results, func(r result) bool { return r.Scenario == "" }), err
 }

@@ -32,20 +32,23 @@ type product struct{ ID, Name string }
 const mostQuantity = 99 // of one product in one order
 
 // prepareOrders makes one order for each payment and gets its five fields, before the clock starts.
-func (r *round) prepareOrders(ctx context.Context, people []person) ([]order, error) {
+func (r *round) prepareOrders(ctx context.Context, people []person) error {
 	var catalogue []product
-	if err := r.target.call(ctx, http.MethodGet, r.url+"/api/products", bearer(people[0]), nil, &catalogue); err != nil {
-		return nil, fmt.Errorf("catalogue: %w", err)
+	if err := r.target.call(ctx, http.MethodGet, r.target.hub()+"/api/products", bearer(people[0]), nil, &catalogue); err != nil {
+		return fmt.Errorf("catalogue: %w", err)
 	}
 	if most := len(catalogue) * mostQuantity; r.messages > most {
-		return nil, fmt.Errorf("at most %d payments with a catalogue of %d products: -messages %d", most, len(catalogue), most)
+		return fmt.Errorf("at most %d payments with a catalogue of %d products: -messages %d", most, len(catalogue), most)
 	}
-	orders := make([]order, r.messages)
+	if len(catalogue) == 0 {
+		return errors.New("the hub's catalogue is empty: nothing can be bought")
+	}
+	r.orders = make([]order, r.messages)
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(entrants)
-	for n := range orders {
+	for n := range r.orders {
 		g.Go(func() error {
-			o := &orders[n]
+			o := &r.orders[n]
 			o.payer = n % len(people)
 			if err := r.target.order(ctx, o, catalogue[n%len(catalogue)], 1+n/len(catalogue), people[o.payer]); err != nil {
 				return fmt.Errorf("order %d: %w", n, err)
@@ -54,10 +57,15 @@ func (r *round) prepareOrders(ctx context.Context, people []person) ([]order, er
 			return nil
 		})
 	}
-	return orders, g.Wait()
+	err := g.Wait()
+	r.cast.Bought = make([]purchase, len(r.orders))
+	for n, o := range r.orders {
+		r.cast.Bought[n] = o.purchase
+	}
+	return err
 }
 
-func bearer(p person) http.Header { return http.Header{"Authorization": {"Bearer " + p.token}} }
+func bearer(p person) http.Header { return http.Header{"Authorization": {"Bearer " + p.Token}} }
 
 // order orders quantity of p, up to the pay sheet. Where the hub says too often, it waits.
 func (t *target) order(ctx context.Context, o *order, p product, quantity int, payer person) error {
@@ -65,7 +73,7 @@ func (t *target) order(ctx context.Context, o *order, p product, quantity int, p
 	for {
 		var fields map[string]any
 		body := map[string]any{"productId": p.ID, "quantity": quantity}
-		err := t.call(ctx, http.MethodPost, t.url+"/api/pay", bearer(payer), body, &fields)
+		err := t.call(ctx, http.MethodPost, t.hub()+"/api/pay", bearer(payer), body, &fields)
 		var no *refusal
 		switch {
 		case errors.As(err, &no) && no.Status == http.StatusTooManyRequests:
@@ -77,7 +85,7 @@ func (t *target) order(ctx context.Context, o *order, p product, quantity int, p
 			return err
 		}
 		o.outTradeNo, _ = fields["outTradeNo"].(string)
-		o.sheet = map[string]any{"user": payer.name, "confirm": true}
+		o.sheet = map[string]any{"user": payer.Name, "confirm": true}
 		for _, name := range []string{"timeStamp", "nonceStr", "package", "signType", "paySign"} {
 			o.sheet[name] = fields[name]
 		}
@@ -90,10 +98,10 @@ func (t *target) confirm(ctx context.Context, o order) error {
 	return t.call(ctx, http.MethodPost, t.sim+"/sim/pay", nil, o.sheet, nil)
 }
 
-func recognisePurchase(orders []order) func(string, json.RawMessage) (int, bool) {
-	byPurchase := make(map[purchase]int, len(orders))
-	for n, o := range orders {
-		byPurchase[o.purchase] = n
+func recognisePurchase(bought []purchase) func(string, json.RawMessage) (int, bool) {
+	byPurchase := make(map[purchase]int, len(bought))
+	for n, b := range bought {
+		byPurchase[b] = n
 	}
 	return func(action string, payload json.RawMessage) (int, bool) {
 		var p purchase
@@ -109,23 +117,21 @@ func recognisePurchase(orders []order) func(string, json.RawMessage) (int, bool)
 }
 
 // countLetters checks that each payer was told of each of its payments once, and nobody else was.
-func (r *round) countLetters(orders []order, got *result) {
-	owner := map[string]int{}
-	for n, o := range orders {
-		owner[o.outTradeNo] = o.payer
-		letters := len(r.phones[o.payer].mail[o.outTradeNo])
+func (r *round) countLetters(f findings, got *result) {
+	for n, o := range r.orders {
+		letters := 0
+		for k, who := range f.Who[o.outTradeNo] {
+			if who == o.payer {
+				letters = f.Letters[o.outTradeNo][k]
+			} else {
+				got.Altered++
+			}
+		}
 		switch {
-		case letters == 0 && r.ledger.accepted[n].Load() && !r.phones[o.payer].tally.failed:
+		case letters == 0 && r.told[n] && got.Failed == 0:
 			got.Missing++
 		case letters > 1:
 			got.Repeated += letters - 1
-		}
-	}
-	for i, p := range r.phones {
-		for number := range p.mail {
-			if payer, ours := owner[number]; ours && payer != i {
-				got.Altered++
-			}
 		}
 	}
 }

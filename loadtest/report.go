@@ -16,64 +16,126 @@ const verdictOK = "ok"
 // A result is what a scenario came to. Times are milliseconds from when a message was due to when a client had it,
 // measured where the client was connected at the time.
 type result struct {
-	Scenario  string      `json:"scenario"`
-	Seed      uint64      `json:"seed"`
-	Clients   int         `json:"clients"`
-	Sent      int         `json:"sent"`
-	Rate      float64     `json:"rate"`
-	Seconds   float64     `json:"seconds"`
-	Received  int         `json:"received"`
-	Missing   int         `json:"missing"`
-	Repeated  int         `json:"repeated"`
-	Reordered int         `json:"reordered"`
-	Altered   int         `json:"altered"`
-	Gaps      int         `json:"gaps"`
-	Failed    int         `json:"failed"`  // clients that never got in, or were told to stay away
-	Refused   int         `json:"refused"` // messages that were not accepted
-	Drops     int         `json:"drops"`
-	Recovered int         `json:"recovered"` // messages that came by coming back
-	Reloads   int         `json:"reloads"`   // the hub told a client to start afresh
-	Closed    map[int]int `json:"closed"`    // sockets that the hub closed, by code
-	P50       float64     `json:"p50"`
-	P90       float64     `json:"p90"`
-	P99       float64     `json:"p99"`
-	P999      float64     `json:"p999"`
-	Max       float64     `json:"max"`
-	Verdict   string      `json:"verdict"`
-	Unmet     []string    `json:"unmet,omitempty"` // each with the value found
-	Notes     []string    `json:"notes,omitempty"` // the first errors met
+	Scenario string  `json:"scenario"`
+	Seed     uint64  `json:"seed"`
+	Clients  int     `json:"clients"`
+	Rooms    int     `json:"rooms"`
+	Sent     int     `json:"sent"`
+	Rate     float64 `json:"rate"`
+	Seconds  float64 `json:"seconds"`
+	tally
+	Refused    int         `json:"refused"` // messages that were not accepted
+	Ghosts     int         `json:"ghosts"`  // by how much the hub's presence differs from who is there
+	Closed     map[int]int `json:"closed"`  // sockets that the hub closed, by code
+	P50        float64     `json:"p50"`
+	P90        float64     `json:"p90"`
+	P99        float64     `json:"p99"`
+	P999       float64     `json:"p999"`
+	Max        float64     `json:"max"`
+	Connected  float64     `json:"connected"`  // seconds until everybody was in
+	ConnectP50 float64     `json:"connectP50"` // from when a handshake was due to the welcome
+	ConnectP99 float64     `json:"connectP99"`
+	ConnectMax float64     `json:"connectMax"`
+
+	// What the hub's /metrics said; 0 where they are closed to us.
+	ConnectCPU   float64 `json:"connectCPU"`  // milliseconds for 1,000 sockets
+	DeliveryCPU  float64 `json:"deliveryCPU"` // seconds for a million deliveries
+	KiBPerSocket float64 `json:"kibPerSocket"`
+	MemoryMiB    float64 `json:"memoryMiB"` // resident, at the end
+
+	Percentiles []point  `json:"percentiles,omitempty"`
+	Series      []moment `json:"series,omitempty"`
+	Verdict     string   `json:"verdict"`
+	Unmet       []string `json:"unmet,omitempty"` // each with the value found
+	Notes       []string `json:"notes,omitempty"` // the first errors met
 }
 
-var figureNames = []string{
-	"received", "missing", "repeated", "reordered", "altered", "gaps", "failed", "refused", "drops", "recovered", "reloads",
-	"closed", "p50", "p90", "p99", "p999", "max",
+// A point is a place on the curve of percentiles.
+type point struct {
+	Share float64 `json:"share"` // 0 to 100
+	MS    float64 `json:"ms"`
+}
+
+// A moment is one second of a run.
+type moment struct {
+	At       int     `json:"at"`
+	Received int     `json:"received"`
+	P50      float64 `json:"p50"`
+	P99      float64 `json:"p99"`
+	Max      float64 `json:"max"`
+}
+
+func series(seconds []second) (list []moment) {
+	for _, s := range seconds {
+		list = append(list, moment{s.At, s.Received, s.Delay.ms(50), s.Delay.ms(99), float64(s.Delay.Max()) / 1000})
+	}
+	return list
+}
+
+func percentiles(h *histogram) (list []point) {
+	if h.TotalCount() == 0 {
+		return nil
+	}
+	for _, q := range []float64{0, 10, 25, 50, 75, 90, 95, 99, 99.5, 99.9, 99.95, 99.99, 99.999, 100} {
+		list = append(list, point{q, h.ms(q)})
+	}
+	return list
+}
+
+// figures are what an expectation can compare, by name.
+var figures = []struct {
+	name  string
+	value func(*result) float64
+}{
+	{"received", func(r *result) float64 { return float64(r.Received) }},
+	{"missing", func(r *result) float64 { return float64(r.Missing) }},
+	{"announced", func(r *result) float64 { return float64(r.Announced) }},
+	{"repeated", func(r *result) float64 { return float64(r.Repeated) }},
+	{"reordered", func(r *result) float64 { return float64(r.Reordered) }},
+	{"altered", func(r *result) float64 { return float64(r.Altered) }},
+	{"gaps", func(r *result) float64 { return float64(r.Gaps) }},
+	{"failed", func(r *result) float64 { return float64(r.Failed) }},
+	{"refused", func(r *result) float64 { return float64(r.Refused) }},
+	{"ghosts", func(r *result) float64 { return float64(r.Ghosts) }},
+	{"drops", func(r *result) float64 { return float64(r.Drops) }},
+	{"recovered", func(r *result) float64 { return float64(r.Recovered) }},
+	{"reloads", func(r *result) float64 { return float64(r.Reloads) }},
+	{"retries", func(r *result) float64 { return float64(r.Retries) }},
+	{"closed", func(r *result) (sum float64) {
+		for _, n := range r.Closed {
+			sum += float64(n)
+		}
+		return sum
+	}},
+	{"p50", func(r *result) float64 { return r.P50 }},
+	{"p90", func(r *result) float64 { return r.P90 }},
+	{"p99", func(r *result) float64 { return r.P99 }},
+	{"p999", func(r *result) float64 { return r.P999 }},
+	{"max", func(r *result) float64 { return r.Max }},
+	{"connect_p50", func(r *result) float64 { return r.ConnectP50 }},
+	{"connect_p99", func(r *result) float64 { return r.ConnectP99 }},
+	{"connect_max", func(r *result) float64 { return r.ConnectMax }},
+	{"connect_cpu", func(r *result) float64 { return r.ConnectCPU }},
+	{"delivery_cpu", func(r *result) float64 { return r.DeliveryCPU }},
+	{"kib_per_socket", func(r *result) float64 { return r.KiBPerSocket }},
+	{"memory_mib", func(r *result) float64 { return r.MemoryMiB }},
+}
+
+func figureNames() (names []string) {
+	for _, f := range figures {
+		names = append(names, f.name)
+	}
+	return names
 }
 
 // figure is the value that an expectation compares.
 func (r *result) figure(name string) (value float64, known bool) {
-	switch name {
-	case "p50":
-		return r.P50, true
-	case "p90":
-		return r.P90, true
-	case "p99":
-		return r.P99, true
-	case "p999":
-		return r.P999, true
-	case "max":
-		return r.Max, true
-	case "closed":
-		for _, n := range r.Closed {
-			value += float64(n)
+	for _, f := range figures {
+		if f.name == name {
+			return f.value(r), true
 		}
-		return value, true
 	}
-	counts := map[string]int{
-		"received": r.Received, "missing": r.Missing, "repeated": r.Repeated, "reordered": r.Reordered, "altered": r.Altered,
-		"gaps": r.Gaps, "failed": r.Failed, "refused": r.Refused, "drops": r.Drops, "recovered": r.Recovered, "reloads": r.Reloads,
-	}
-	n, known := counts[name]
-	return float64(n), known
+	return 0, false
 }
 
 // judge sets the verdict.
@@ -89,7 +151,7 @@ func (r *result) judge(expect []expectation) {
 	}
 }
 
-// report writes the table, with what failed first, or JSON.
+// report writes thresholds first, then the table, or JSON.
 func report(w io.Writer, o options, results []result) error {
 	if o.json {
 		e := json.NewEncoder(w)
@@ -100,8 +162,8 @@ func report(w io.Writer, o options, results []result) error {
 		for _, u := range r.Unmet {
 			fmt.Fprintf(w, "✗ %s: expected %s\n", r.Scenario, u)
 		}
-		for _, e := range withAlways(o.expect) {
-			if value, _ := r.figure(e.name); e.met(value) && len(o.expect) > 0 && named(o.expect, e.name) {
+		for _, e := range o.expect {
+			if value, _ := r.figure(e.name); e.met(value) {
 				fmt.Fprintf(w, "✓ %s: %s\n", r.Scenario, e)
 			}
 		}
@@ -116,6 +178,16 @@ func report(w io.Writer, o options, results []result) error {
 		return err
 	}
 	for _, r := range results {
+		if r.ConnectMax > 0 {
+			fmt.Fprintf(w, "%s: everybody in after %.2f s, handshake p50 %s, p99 %s\n", r.Scenario, r.Connected, shortMS(r.ConnectP50), shortMS(r.ConnectP99))
+		}
+		if r.MemoryMiB > 0 {
+			fmt.Fprintf(w, "%s: the hub spent %.0f ms of CPU on 1,000 handshakes, %.2f s on a million deliveries, %.1f KiB for a socket (%.0f MiB in all)\n",
+				r.Scenario, r.ConnectCPU, r.DeliveryCPU, r.KiBPerSocket, r.MemoryMiB)
+		}
+		if r.Announced > 0 {
+			fmt.Fprintf(w, "%s: %d were announced as no longer kept\n", r.Scenario, r.Announced)
+		}
 		if len(r.Closed) > 0 {
 			fmt.Fprintf(w, "%s: sockets closed by the hub, by code: %v\n", r.Scenario, r.Closed)
 		}
@@ -125,15 +197,6 @@ func report(w io.Writer, o options, results []result) error {
 	}
 	_, err := fmt.Fprintf(w, "seed %d\n", o.seed)
 	return err
-}
-
-func named(list []expectation, name string) bool {
-	for _, e := range list {
-		if e.name == name {
-			return true
-		}
-	}
-	return false
 }
 
 func shortMS(ms float64) string {

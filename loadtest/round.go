@@ -1,20 +1,17 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net/http"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
-	"golang.org/x/time/rate"
 )
 
 const (
@@ -27,77 +24,125 @@ const (
 type round struct {
 	options
 	target   *target
-	scenario string
-	random   *rand.Rand // used by play alone
+	scenario scenario
+	name     string // of the scenario, or of its part
 	progress *progress
+	sampler  *sampler
 
-	ledger  *ledger
-	phones  []*phone
-	refused atomic.Int64 // publishes that the hub did not accept
-
-	mu    sync.Mutex
-	notes []string // the first few errors, each once
+	cast     cast
+	orders   []order
+	told     []bool   // by message: its publisher was told that it is stored; written by its publisher
+	places   []uint64 // … and where
+	refused  atomic.Int64
+	tasks    sync.WaitGroup
+	mu       sync.Mutex // guards what follows
+	problems []string   // the first few errors of publishers
 }
 
-const notesKept = 5
+func seeded(seed, number uint64) *rand.Rand {
+	return rand.New(rand.NewPCG(seed, number)) //nolint:gosec // repeatable on purpose
+}
 
 func (r *round) note(err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if text := err.Error(); len(r.notes) < notesKept && !slices.Contains(r.notes, text) {
-		r.notes = append(r.notes, text)
+	if len(r.problems) < notesKept {
+		r.problems = append(r.problems, err.Error())
 	}
 }
 
-// play brings everybody into the room, says everything on time, waits for it to arrive, and counts.
+// play brings everybody in, says everything on time, waits for it to arrive, and counts.
 func (r *round) play(ctx context.Context) (result, error) {
-	r.ledger = newLedger(r.messages, r.rate)
 	people, err := r.enter(ctx)
 	if err != nil {
 		return result{}, err
 	}
-	var say func(context.Context, int) error
-	var orders []order
-	if r.scenario == scenarioPay {
-		if orders, err = r.prepareOrders(ctx, people); err != nil {
+	r.setCast(people)
+	r.told, r.places = make([]bool, r.cast.Messages), make([]uint64, r.cast.Messages)
+	if r.scenario.pays {
+		if err := r.prepareOrders(ctx, people); err != nil {
 			return result{}, err
 		}
-		r.ledger.recognise = recognisePurchase(orders)
-		say = func(ctx context.Context, n int) error { return r.target.confirm(ctx, orders[n]) }
-	} else {
-		messages := newBroadcasts(r.pad)
-		r.ledger.recognise = messages.recogniser(r.messages)
-		say = func(ctx context.Context, n int) error {
-			at, err := r.target.broadcast(ctx, broadcastAction, messages.payload(n))
-			if err == nil && !r.ledger.agree(n, at.Offset) {
-				err = fmt.Errorf("message %d: its publisher was told offset %d, its readers another", n, at.Offset)
-			}
-			return err
-		}
 	}
-
-	living, hangUp := context.WithCancel(ctx)
-	defer hangUp()
-	var alive sync.WaitGroup
-	if err := r.connect(living, people, &alive); err != nil {
-		hangUp()
-		alive.Wait()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel() // ends crowds in other processes
+	all, err := gather(ctx, r.cast, fileLimit())
+	if err != nil {
 		return result{}, err
 	}
-	began := time.Now()
-	r.ledger.start.Store(began.Add(10 * time.Millisecond).UnixNano())
-	stopDrops := r.scheduleDrops(living)
-	r.sayAll(ctx, say)
-	r.await(ctx)
+	before := r.sampler.now(ctx)
+	connecting := time.Now()
+	watching := r.watch(ctx, func() { r.progress.say("%s: %d of %d clients are in", r.name, all.status().Ready, len(people)) })
+	err = all.connect(ctx, connecting.Add(20*time.Millisecond))
+	watching()
+	if err != nil {
+		_, _ = all.finish(r.told, r.places) // interrupted: nothing is judged
+		return result{}, err
+	}
+	connected, joined := time.Since(connecting), r.sampler.now(ctx)
+	if r.scenario.holds {
+		_ = sleep(ctx, r.hold) // ctx is looked at below
+	}
+	settled := r.sampler.now(ctx)
+	began := time.Now().Add(10 * time.Millisecond)
+	all.start(began)
+	watching = r.watch(ctx, func() { r.showProgress(all.status(), began) })
+	r.killOne(ctx)
+	r.sayAll(ctx, began)
+	r.tasks.Wait()
+	r.await(ctx, all)
 	took := time.Since(began)
 	_ = sleep(ctx, grace) // the next line looks at ctx
-	stopDrops()
-	hangUp()
-	alive.Wait()
-	if err := ctx.Err(); err != nil {
+	watching()
+	r.settleChurn(ctx)
+	found, err := all.finish(r.told, r.places)
+	if ctx.Err() != nil {
 		return result{}, errors.New("interrupted")
 	}
-	return r.count(orders, took), nil
+	got := r.count(found, took, err)
+	got.Connected = connected.Seconds()
+	got.cost(before, joined, settled, r.sampler.now(ctx), len(people))
+	return got, nil
+}
+
+// settleChurn waits until the hub has had the time to see who left.
+func (r *round) settleChurn(ctx context.Context) {
+	if r.scenario.churns {
+		_ = sleep(ctx, r.settle) // the caller looks at ctx
+	}
+}
+
+// watch calls show four times a second until the returned function is called.
+func (r *round) watch(ctx context.Context, show func()) (stop func()) {
+	if r.progress.w == nil {
+		return func() {}
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for sleep(ctx, 250*time.Millisecond) == nil {
+			show()
+		}
+	}()
+	return func() { cancel(); <-done }
+}
+
+func (r *round) showProgress(s status, began time.Time) {
+	since := time.Since(began)
+	lasts := time.Duration(r.cast.Messages) * r.cast.Interval
+	said := min(int(max(since, 0)/r.cast.Interval)+1, r.cast.Messages)
+	missing := max(r.expected(s.Members, said)-s.Received, 0)
+	r.progress.say("%s: said %d of %d · %.0f deliveries/s · p99 %s · under way or missing %d · %d away · %v left", r.name, said, r.cast.Messages,
+		float64(s.Received)/max(since.Seconds(), 0.001), shortMS(s.P99), missing, s.Away, max(lasts-since, 0).Round(time.Second))
+}
+
+// expected is how many (client, message) pairs the first n messages make.
+func (r *round) expected(members []int64, n int) (pairs int64) {
+	for g, m := range members {
+		pairs += m * int64((n-g+r.cast.Groups-1)/r.cast.Groups)
+	}
+	return pairs
 }
 
 // enter gives everybody a token.
@@ -108,8 +153,8 @@ func (r *round) enter(ctx context.Context) ([]person, error) {
 	var done atomic.Int64
 	for i := range people {
 		g.Go(func() (err error) {
-			name := fmt.Sprintf("load-%d-%d", r.seed, i)
-			if people[i], err = r.target.enter(ctx, name); err != nil {
+			name := fmt.Sprintf("load-%d-%d", r.seed, r.first+i)
+			if people[i], err = r.target.enter(ctx, name, r.first+i, r.scenario.role); err != nil {
 				return fmt.Errorf("log in %s: %w", name, err)
 			}
 			r.progress.say("logging in %d/%d", done.Add(1), r.clients)
@@ -119,187 +164,89 @@ func (r *round) enter(ctx context.Context) ([]person, error) {
 	return people, g.Wait()
 }
 
-// connect opens every socket, r.ramp a second, and returns when all have arrived or given up.
-func (r *round) connect(ctx context.Context, people []person, alive *sync.WaitGroup) error {
-	limiter := rate.NewLimiter(rate.Limit(r.ramp), 1)
-	for i, who := range people {
-		if err := limiter.Wait(ctx); err != nil {
-			return err
-		}
-		p := newPhone(i, who, r)
-		r.phones = append(r.phones, p)
-		alive.Go(func() { p.live(ctx) })
-		r.progress.say("connecting %d/%d", i+1, r.clients)
-	}
-	for _, p := range r.phones {
-		select {
-		case <-p.ready:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
-	return nil
-}
-
-// sayAll calls say for every message at its time, publishers of them at once at most.
-func (r *round) sayAll(ctx context.Context, say func(context.Context, int) error) {
+// sayAll says every message at its time, publishers of them at once at most.
+func (r *round) sayAll(ctx context.Context, began time.Time) {
 	var g errgroup.Group
 	g.SetLimit(publishers)
-	for n := range r.messages {
-		if sleep(ctx, time.Until(r.ledger.due(n))) != nil {
+	for n := range r.cast.Messages {
+		if sleep(ctx, time.Until(began.Add(time.Duration(n)*r.cast.Interval))) != nil {
 			break
 		}
 		g.Go(func() error {
-			if err := say(ctx, n); err != nil {
+			at, err := r.scenario.say(ctx, r, n)
+			if err != nil {
 				r.refused.Add(1)
 				r.note(err)
 			} else {
-				r.ledger.accepted[n].Store(true)
+				r.told[n], r.places[n] = true, at.Offset
 			}
 			return nil
 		})
-		r.showProgress(n + 1)
 	}
 	_ = g.Wait() // errors were counted
 }
 
-func (r *round) showProgress(said int) {
-	r.progress.say("%s: said %d/%d, received %d", r.scenario, said, r.messages, r.ledger.received.Load())
-}
-
-// scheduleDrops cuts the chosen share of the clients, each once, while messages flow.
-func (r *round) scheduleDrops(ctx context.Context) (stop func()) {
-	lasts := time.Duration(r.messages) * r.ledger.interval
-	type drop struct {
-		phone    *phone
-		at, away time.Duration
-	}
-	share := r.drop
-	if r.scenario == scenarioFanout {
-		share = 0 // everybody stays: what recover is compared with
-	}
-	var drops []drop
-	for _, i := range r.random.Perm(len(r.phones))[:int(share*float64(len(r.phones))+0.5)] {
-		drops = append(drops, drop{
-			r.phones[i],
-			time.Duration((0.1 + 0.6*r.random.Float64()) * float64(lasts)),
-			time.Duration((0.1 + 0.9*r.random.Float64()) * float64(r.away)),
-		})
-	}
-	slices.SortFunc(drops, func(a, b drop) int { return cmp.Compare(a.at, b.at) })
-	ctx, cancel := context.WithCancel(ctx)
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		start := r.ledger.due(0)
-		for _, d := range drops {
-			if sleep(ctx, time.Until(start.Add(d.at))) != nil {
-				return
-			}
-			d.phone.cut(d.away)
-		}
-	}()
-	return func() { cancel(); <-done }
-}
-
 // await returns when everything arrived, or when nothing came for the settling time.
-func (r *round) await(ctx context.Context) {
-	reachable := 0
-	for _, p := range r.phones {
-		select {
-		case <-p.ready:
-			reachable++
-		default:
-		}
-	}
-	want := int64(r.ledger.acceptedCount() * reachable)
+func (r *round) await(ctx context.Context, all troupe) {
 	last, quietSince := int64(-1), time.Now()
 	for {
-		got := r.ledger.received.Load()
-		if got >= want {
+		s := all.status()
+		want := int64(0)
+		for n, yes := range r.told {
+			if yes && n%r.cast.Groups < len(s.Members) {
+				want += s.Members[n%r.cast.Groups]
+			}
+		}
+		if s.Received >= want {
 			return
 		}
-		if got != last || r.ledger.away.Load() > 0 {
-			last, quietSince = got, time.Now()
+		if s.Received != last || s.Away > 0 {
+			last, quietSince = s.Received, time.Now()
 		}
-		if time.Since(quietSince) > r.settle || sleep(ctx, 10*time.Millisecond) != nil {
+		if time.Since(quietSince) > r.settle || sleep(ctx, 20*time.Millisecond) != nil {
 			return
 		}
-		r.showProgress(r.messages)
 	}
 }
 
-// count adds up what every client found. The phones have hung up.
-func (r *round) count(orders []order, took time.Duration) result {
+// count makes the result of what was found.
+func (r *round) count(f findings, took time.Duration, lost error) result {
 	got := result{
-		Scenario: r.scenario, Seed: r.seed, Clients: r.clients, Sent: r.messages, Rate: r.rate,
-		Refused: int(r.refused.Load()), Seconds: took.Seconds(), Closed: map[int]int{},
+		Scenario: r.name, Seed: r.seed, Clients: r.clients, Sent: r.cast.Messages, Rate: r.rate, Rooms: r.cast.Groups,
+		Refused: int(r.refused.Load()), Seconds: took.Seconds(), Closed: f.Closed, tally: f.Tally, Series: series(f.Seconds),
+		Percentiles: percentiles(f.Delay), ConnectP50: f.Connect.ms(50), ConnectP99: f.Connect.ms(99), ConnectMax: float64(f.Connect.Max()) / 1000,
 	}
-	for _, p := range r.phones {
-		t := p.tally
-		got.Received += t.received
-		got.Repeated += t.repeated
-		got.Reordered += t.reordered
-		got.Altered += t.altered
-		got.Gaps += max(t.gaps, 0)
-		got.Recovered += t.recovered
-		got.Reloads += t.reloads
-		got.Drops += t.drops
-		for code, n := range t.closed {
-			got.Closed[code] += n
-		}
-		if t.failed {
-			got.Failed++
-		}
-		if t.failed && !p.opened {
-			continue // never in the room: what it lacks is counted as failed
-		}
-		for n := range r.messages {
-			if r.ledger.accepted[n].Load() && !p.has(n) {
-				got.Missing++
-			}
-		}
+	r.countLetters(f, &got)
+	for _, d := range f.Presence {
+		got.Ghosts += d
 	}
-	r.countLetters(orders, &got)
-	h := r.ledger.delays()
-	ms := func(q float64) float64 { return float64(h.ValueAtQuantile(q)) / 1000 }
-	got.P50, got.P90, got.P99, got.P999, got.Max = ms(50), ms(90), ms(99), ms(99.9), float64(h.Max())/1000
+	d := f.Delay
+	got.P50, got.P90, got.P99, got.P999, got.Max = d.ms(50), d.ms(90), d.ms(99), d.ms(99.9), float64(d.Max())/1000
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	got.Notes = r.notes
+	got.Notes = append(r.problems, f.Notes...)
+	if lost != nil {
+		got.Notes = append(got.Notes, lost.Error())
+		got.Failed = max(got.Failed, 1)
+	}
 	return got
 }
 
-// A welcome is what the first frame says of our room.
-type welcome struct {
-	at        position
-	recovered bool
-	patience  time.Duration // twice the heartbeat: then the line is dead
+// broadcast says message n in its room, or to its user.
+func (r *round) broadcast(ctx context.Context, n int) (position, error) {
+	group := n % r.cast.Groups
+	payload := broadcasts{r.cast.Run, padding(r.cast.Pad)}.payload(n)
+	body := map[string]any{"action": broadcastAction, "payload": json.RawMessage(payload), "id": fmt.Sprintf("%s-%d", r.cast.Run, n)}
+	if r.cast.Mail {
+		body["users"] = []string{r.cast.People[group].User}
+	} else {
+		body["rooms"] = []string{(&crowd{cast: r.cast}).room(group, "")}
+	}
+	return r.target.broadcast(ctx, body)
 }
 
-func readWelcome(payload json.RawMessage, room string) (welcome, error) {
-	var w struct {
-		Heartbeat float64
-		Rooms     []struct {
-			position
-			Room      string
-			Recovered *bool
-		}
-		Refused []struct{ Room, Error string }
-	}
-	if err := json.Unmarshal(payload, &w); err != nil {
-		return welcome{}, fmt.Errorf("welcome: %w", err)
-	}
-	for _, at := range w.Rooms {
-		if at.Room == room {
-			heartbeat := time.Duration(max(w.Heartbeat, 1) * float64(time.Second))
-			return welcome{at.position, at.Recovered == nil || *at.Recovered, 2*heartbeat + 5*time.Second}, nil
-		}
-	}
-	for _, no := range w.Refused {
-		if no.Room == room {
-			return welcome{}, &refusal{Status: http.StatusForbidden, Word: no.Error, Message: "joining " + room}
-		}
-	}
-	return welcome{}, &refusal{Word: "welcome", Message: "does not name room " + room}
+// ask has a user write to the customer service.
+func (r *round) ask(ctx context.Context, n int) (position, error) {
+	body := map[string]any{"user": fmt.Sprintf("load-%d-asks-%d", r.seed, n%50), "type": "text", "content": fmt.Sprintf("%s %d", r.cast.Run, n)}
+	return position{}, r.target.call(ctx, http.MethodPost, r.sim+"/sim/message", nil, body, nil)
 }

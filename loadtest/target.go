@@ -2,44 +2,43 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
+	"crypto/tls"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
-	"net/url"
 	"strconv"
 	"strings"
-	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/golang-jwt/jwt/v5"
-	"github.com/gorilla/websocket"
 )
 
-// A target is the hub under test, and the simulator beside it.
+// A target is the hub under test, one or several nodes, and the simulator beside it.
 type target struct {
 	options
-	http   *http.Client
-	dialer websocket.Dialer
+	http *http.Client
+	lost atomic.Int64 // how often a node did not answer: the next one's turn
 }
 
 func newTarget(o options) *target {
-	dial := (&net.Dialer{Timeout: 10 * time.Second, KeepAlive: -1}).DialContext
-	return &target{
-		options: o,
-		http: &http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{
-			DialContext: dial, MaxIdleConnsPerHost: publishers, ForceAttemptHTTP2: true,
-		}},
-		dialer: websocket.Dialer{
-			NetDialContext: dial, HandshakeTimeout: 15 * time.Second,
-			ReadBufferSize: 1 << 10, WriteBufferSize: 512, WriteBufferPool: &sync.Pool{}, // a phone that mostly listens
-		},
+	transport := &http.Transport{
+		DialContext:         (&net.Dialer{Timeout: 10 * time.Second, KeepAlive: -1}).DialContext,
+		MaxIdleConnsPerHost: publishers, ForceAttemptHTTP2: true,
+		TLSClientConfig: &tls.Config{InsecureSkipVerify: o.insecure}, //nolint:gosec // asked for, in a test set-up
 	}
+	return &target{options: o, http: &http.Client{Timeout: 30 * time.Second, Transport: transport}}
 }
 
 func (t *target) close() { t.http.CloseIdleConnections() }
+
+// hub is the node that is spoken to now.
+func (t *target) hub() string { return t.urls[int(t.lost.Load())%len(t.urls)] }
 
 // A refusal is an answer that says no.
 type refusal struct {
@@ -106,16 +105,23 @@ func (t *target) admin() http.Header { return http.Header{"X-Api-Key": {t.apiKey
 
 // A person is somebody with a phone.
 type person struct {
-	name  string // at the simulator; the user id where tokens are signed here
-	user  string // the hub's id
-	token string
+	Name  string `json:"name"` // at the simulator; the user id where tokens are signed here
+	User  string `json:"user"` // the hub's id
+	Token string `json:"token"`
 }
 
-// enter gets a token for the person called name: signed here, or by a login through the simulator. A login that
-// comes too often waits as long as it is told.
-func (t *target) enter(ctx context.Context, name string) (person, error) {
-	if t.keyID != "" {
-		token, err := t.sign(name)
+// enter gets a token for client i, called name: one that was given, one signed here, or by a login through the
+// simulator. A login that comes too often waits as long as it is told.
+func (t *target) enter(ctx context.Context, name string, i int, role string) (person, error) {
+	switch {
+	case len(t.tokens) > 0:
+		if i >= len(t.tokens) {
+			return person{}, fmt.Errorf("-tokens has %d: one is needed for each client", len(t.tokens))
+		}
+		token := t.tokens[i]
+		return person{name, subjectOf(token), token}, nil
+	case t.keyID != "":
+		token, err := t.sign(name, cmp.Or(role, "user"))
 		return person{name, name, token}, err
 	}
 	for {
@@ -130,6 +136,14 @@ func (t *target) enter(ctx context.Context, name string) (person, error) {
 	}
 }
 
+// subjectOf reads whose a token is; checking it is the hub's business.
+func subjectOf(token string) string {
+	claims := jwt.MapClaims{}
+	_, _, _ = jwt.NewParser().ParseUnverified(token, claims) // unreadable: the hub will say so
+	user, _ := claims.GetSubject()
+	return user
+}
+
 func (t *target) login(ctx context.Context, name string) (person, error) {
 	var phone struct{ Code, RawData, Signature string }
 	if err := t.call(ctx, http.MethodPost, t.sim+"/sim/login", nil, map[string]any{"user": name}, &phone); err != nil {
@@ -140,54 +154,45 @@ func (t *target) login(ctx context.Context, name string) (person, error) {
 		User  struct{ ID string }
 	}
 	body := map[string]any{"code": phone.Code, "rawData": phone.RawData, "signature": phone.Signature}
-	if err := t.call(ctx, http.MethodPost, t.url+"/api/login", nil, body, &got); err != nil {
+	if err := t.call(ctx, http.MethodPost, t.hub()+"/api/login", nil, body, &got); err != nil {
 		return person{}, err
 	}
 	return person{name, got.User.ID, got.Token}, nil
 }
 
 // sign makes a token as the shop's own back end would.
-func (t *target) sign(user string) (string, error) {
+func (t *target) sign(user, role string) (string, error) {
 	now := time.Now()
 	token := jwt.NewWithClaims(jwt.SigningMethodHS256, jwt.MapClaims{
-		"sub": user, "iss": "wxhub", "aud": "wxhub", "role": "user", "jti": newID(),
+		"sub": user, "iss": "wxhub", "aud": "wxhub", "role": role, "jti": newID(),
 		"iat": now.Unix(), "exp": now.Add(6 * time.Hour).Unix(),
 	})
 	token.Header["kid"] = t.keyID
 	return token.SignedString(t.keySecret)
 }
 
-// broadcast says payload in the room and tells which place it got.
-func (t *target) broadcast(ctx context.Context, action string, payload json.RawMessage) (position, error) {
+// broadcast publishes what body says and tells which place it got. A node that does not answer is left for the next
+// one: the message's id makes saying it twice harmless.
+func (t *target) broadcast(ctx context.Context, body map[string]any) (position, error) {
 	var got struct {
 		Results []struct {
 			position
 			Room, Error string
 		}
 	}
-	body := map[string]any{"rooms": []string{t.room}, "action": action, "payload": payload}
-	if err := t.call(ctx, http.MethodPost, t.url+"/api/admin/broadcast", t.admin(), body, &got); err != nil {
-		return position{}, err
+	for try := 1; ; try++ {
+		err := t.call(ctx, http.MethodPost, t.hub()+"/api/admin/broadcast", t.admin(), body, &got)
+		var no *refusal
+		switch {
+		case err == nil && (len(got.Results) != 1 || got.Results[0].Error != ""):
+			return position{}, fmt.Errorf("broadcast: results %+v", got.Results)
+		case err == nil:
+			return got.Results[0].position, nil
+		case errors.As(err, &no) || try > 2*len(t.urls) || ctx.Err() != nil || len(t.urls) == 1:
+			return position{}, err
+		}
+		t.lost.Add(1)
 	}
-	if len(got.Results) != 1 || got.Results[0].Error != "" {
-		return position{}, fmt.Errorf("broadcast: results %+v", got.Results)
-	}
-	return got.Results[0].position, nil
-}
-
-// dial opens a socket in the room, from a position on if there is one.
-func (t *target) dial(ctx context.Context, token string, from position) (*websocket.Conn, error) {
-	room := t.room
-	if from.Epoch != "" {
-		room += "@" + from.Epoch + ":" + strconv.FormatUint(from.Offset, 10)
-	}
-	address := "ws" + strings.TrimPrefix(t.url, "http") + "/ws?room=" + url.QueryEscape(room)
-	ws, answer, err := t.dialer.DialContext(ctx, address, http.Header{"Authorization": {"Bearer " + token}})
-	if err != nil && answer != nil {
-		text, _ := io.ReadAll(io.LimitReader(answer.Body, 1<<10)) // what could be read is enough for a message
-		return nil, &refusal{Status: answer.StatusCode, Word: "handshake", Message: string(bytes.TrimSpace(text))}
-	}
-	return ws, err
 }
 
 // sleep waits, or returns ctx's error.

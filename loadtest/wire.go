@@ -10,6 +10,7 @@ import (
 	"math/rand/v2"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // Opcodes of RFC 6455 section 5.2.
@@ -78,9 +79,10 @@ func closePayload(code int, reason string) []byte {
 // An ending tells why a line ended: the status of a refused handshake, the close code of the hub, or an error of
 // the network. A line that was cut or hung up here has none of them.
 type ending struct {
-	status int    // of the answer to the handshake; 0: it was accepted or never answered
-	code   int    // of the hub's close frame; 1005 without one in it; 0: no close frame
-	reason string // of the close frame, or the body of the refusal
+	status int           // of the answer to the handshake; 0: it was accepted or never answered
+	code   int           // of the hub's close frame; 1005 without one in it; 0: no close frame
+	reason string        // of the close frame, or the body of the refusal
+	retry  time.Duration // what a refusal asks for
 	err    error
 }
 
@@ -147,15 +149,25 @@ func (p *parser) answer(b []byte) (n int, end *ending) {
 	}
 	if status != 101 {
 		body := b[i+4:]
-		return 0, &ending{status: status, reason: string(bytes.TrimSpace(body[:min(len(body), longestRefusal)]))}
-	}
-	for header := range strings.SplitSeq(headers, "\r\n") {
-		name, value, _ := strings.Cut(header, ":")
-		if strings.EqualFold(name, "Sec-WebSocket-Accept") && strings.TrimSpace(value) == handshakeAccept {
-			return i + 4, nil
+		seconds, _ := strconv.Atoi(headerValue(headers, "Retry-After")) // absent or a date: 0
+		return 0, &ending{
+			status: status, reason: string(bytes.TrimSpace(body[:min(len(body), longestRefusal)])),
+			retry: time.Duration(min(max(seconds, 0), 60)) * time.Second,
 		}
 	}
-	return 0, &ending{err: errors.New("the answer to the handshake lacks its Sec-WebSocket-Accept")}
+	if headerValue(headers, "Sec-WebSocket-Accept") != handshakeAccept {
+		return 0, &ending{err: errors.New("the answer to the handshake lacks its Sec-WebSocket-Accept")}
+	}
+	return i + 4, nil
+}
+
+func headerValue(headers, name string) string {
+	for header := range strings.SplitSeq(headers, "\r\n") {
+		if n, value, _ := strings.Cut(header, ":"); strings.EqualFold(n, name) {
+			return strings.TrimSpace(value)
+		}
+	}
+	return ""
 }
 
 // frame reads one frame; n is its length, 0 while it is not whole.
