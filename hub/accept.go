@@ -81,6 +81,12 @@ func (h *Hub) upgrade(w http.ResponseWriter, r *http.Request, s Session, p proto
 		h.conns.Done()
 		return nil, err
 	}
+	if h.crowded(&s) {
+		h.conns.Done()
+		w.Header().Set("Retry-After", "5")
+		writeError(w, http.StatusTooManyRequests, "too_many", "as many sockets as one user or address may have are open")
+		return nil, ErrTooManySockets
+	}
 	c := &Conn{hub: h, id: newClientID(), user: s.User, proto: p, corked: true}
 	upgrader, offer := &plainUpgrader, deflateOffer{}
 	if h.compression {

@@ -145,9 +145,15 @@ type rates struct {
 
 const maxRates = 4096 // buckets; above it those that are full again are forgotten
 
-func (r *rates) take(room string, rate float64) bool {
+// take takes one message of a room's allowance. The server itself may go into debt by another second's worth, so
+// that people who talk all the time cannot keep it from speaking: the room falls silent for them until it is paid.
+func (r *rates) take(room string, rate float64, server bool) bool {
 	if rate <= 0 {
 		return true
+	}
+	burst := max(1, rate)
+	if server {
+		burst *= 2
 	}
 	now := time.Now()
 	r.mu.Lock()
@@ -159,7 +165,7 @@ func (r *rates) take(room string, rate float64) bool {
 		}
 		if len(r.rooms) >= maxRates {
 			for name, old := range r.rooms {
-				if now.UnixNano()-old.at > int64(time.Second) {
+				if now.UnixNano()-old.at > int64(2*time.Second) {
 					delete(r.rooms, name)
 				}
 			}
@@ -167,5 +173,5 @@ func (r *rates) take(room string, rate float64) bool {
 		b = new(bucket)
 		r.rooms[room] = b
 	}
-	return b.take(now, rate, max(1, rate))
+	return b.take(now, rate, burst)
 }

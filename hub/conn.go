@@ -43,6 +43,8 @@ type Conn struct {
 	timer  entry
 	opened int64 // Unix ns of the wheel; fixed
 
+	older, newer *Conn // of the same address; guarded by its addressShard
+
 	mu       sync.Mutex // guards what follows
 	rooms    []*member
 	queue    queue         // frames that the kernel did not take yet

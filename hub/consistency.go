@@ -35,6 +35,7 @@ func (h *Hub) CheckConsistency() error {
 	if n := int(h.sockets.Load()); n != sockets {
 		fault("%d sockets counted, %d listed", n, sockets)
 	}
+	h.checkAddresses(fault)
 	seated := 0
 	for i := range h.rooms {
 		sh := &h.rooms[i]
@@ -88,4 +89,34 @@ func (r *Room) check(fault func(string, ...any)) int {
 		fault("room %s: messages wait and nobody says them", r.name)
 	}
 	return n
+}
+
+// checkAddresses compares the lists of the addresses with the sockets.
+func (h *Hub) checkAddresses(fault func(string, ...any)) {
+	want, have := 0, 0
+	h.eachConn(func(c *Conn) {
+		if c.session.Load().Address.IsValid() {
+			want++
+		}
+	})
+	for i := range h.addresses {
+		sh := &h.addresses[i]
+		sh.mu.Lock()
+		for a, list := range sh.lists {
+			n := 0
+			for c := list.oldest; c != nil; c = c.newer {
+				if n++; c.session.Load().Address != a {
+					fault("a socket of another address is listed under %s", a)
+				}
+			}
+			if n != list.n || n == 0 {
+				fault("address %s counts %d sockets and has %d", a, list.n, n)
+			}
+			have += n
+		}
+		sh.mu.Unlock()
+	}
+	if want != have {
+		fault("%d sockets have an address, %d are listed under one", want, have)
+	}
 }

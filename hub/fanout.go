@@ -79,6 +79,9 @@ func (r *Room) fanOut() {
 			}
 		}
 		r.mu.Unlock()
+		if r.rule.Window > 0 { // the first went out at once; what comes now goes together
+			r.hub.sleep(r.rule.Window)
+		}
 	}
 }
 

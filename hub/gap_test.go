@@ -113,21 +113,3 @@ func TestAccept_brokerAway(t *testing.T) {
 		t.Error("no error")
 	}
 }
-
-func TestNew_rulesThatCannotBeMeant(t *testing.T) {
-	for _, r := range []Rule{
-		{Pattern: "a b", Join: Anyone, Publish: Anyone},
-		{Pattern: "", Join: Anyone, Publish: Anyone},
-		{Pattern: "a", Publish: Anyone},
-		{Pattern: "a", Join: Member, Publish: Anyone},
-		{Pattern: "a", Join: Anyone, Publish: "all"},
-		{Pattern: "a", Join: Owner, Publish: Anyone},
-		{Pattern: "a", Join: Anyone, Publish: Anyone, Presence: "some"},
-		{Pattern: "a", Join: Anyone, Publish: Anyone, Rate: -1},
-	} {
-		if h, err := New(Options{Rules: []Rule{r}}); err == nil {
-			t.Errorf("%+v is taken", r)
-			stopHub(t, h)
-		}
-	}
-}

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"net/url"
 	"strings"
 	"testing"
@@ -50,10 +51,11 @@ func stopHub(t testing.TB, h *Hub) {
 	}
 }
 
-// session reads who dials from the query: user, role, jti, rooms, and exp as a duration from now.
+// session reads who dials from the query: user, role, jti, rooms, addr, and exp as a duration from now.
 func session(r *http.Request) Session {
 	q := r.URL.Query()
 	s := Session{User: q.Get("user"), Role: q.Get("role"), ID: q.Get("jti"), Rooms: q["may"]}
+	s.Address, _ = netip.ParseAddr(q.Get("addr"))
 	if exp := q.Get("exp"); exp != "" {
 		d, _ := time.ParseDuration(exp)
 		s.ExpiresAt = time.Now().Add(d)

@@ -15,6 +15,7 @@ import (
 	"hash/maphash"
 	"log/slog"
 	"maps"
+	"net/netip"
 	"sort"
 	"sync"
 	"sync/atomic"
@@ -28,6 +29,9 @@ type Session struct {
 	ID        string    // of the token (jti): the handle by which the session is ended
 	Rooms     []string  // patterns of rooms that it may join beyond the rules
 	ExpiresAt time.Time // the socket is closed then, unless refreshed
+	// Address is where the client connects from, as far as the caller believes it: Limits.SocketsPerAddress counts
+	// by it. The zero Addr is not counted. A refresh does not change it.
+	Address netip.Addr
 }
 
 // Options say how a Hub works. The zero value of a field means its default.
@@ -53,15 +57,28 @@ type Limits struct {
 	InflatedBytes   int64   // 64 KiB a compressed client frame may grow to; never less than FrameBytes
 	FramesPerSecond float64 // 20, burst FramesBurst 60
 	FramesBurst     int
-	BadFrames       int           // 20 in a minute are abuse
-	RoomsPerSocket  int           // 128
-	SocketsPerUser  int           // 8; the oldest is closed with DisconnectReplaced
-	QueueBytes      int           // 1 MiB waiting for one socket
-	QueueFrames     int           // 1000
-	ReplayBytes     int           // 4 MiB of missed messages for one socket: what exceeds it is not recovered
-	ReplayFrames    int           // 2000
-	WriteWait       time.Duration // 5 s: a stuck write holds its own socket this long, no other
+	BadFrames       int  // 20 in a minute are abuse
+	RoomsPerSocket  int  // 128
+	SocketsPerUser  int  // 8: a phone, a tablet, a desk, and lines not yet known to be dead
+	UserFull        Full // CloseOldest: a reconnect whose old line is not known to be dead must succeed
+	// SocketsPerAddress counts the sockets of one Session.Address on this node: 20,000, because phone networks and
+	// companies put thousands of people behind one; the limit only keeps one host from taking every descriptor.
+	SocketsPerAddress int
+	AddressFull       Full          // RefuseNew: else one guest of a network could push out the others
+	QueueBytes        int           // 1 MiB waiting for one socket
+	QueueFrames       int           // 1000
+	ReplayBytes       int           // 4 MiB of missed messages for one socket: what exceeds it is not recovered
+	ReplayFrames      int           // 2000
+	WriteWait         time.Duration // 5 s: a stuck write holds its own socket this long, no other
 }
+
+// Full says what happens to one socket too many.
+type Full string
+
+const (
+	CloseOldest Full = "close-oldest" // the oldest is closed with DisconnectReplaced
+	RefuseNew   Full = "refuse-new"   // the new one is answered 429, or closed with DisconnectTooMany when it was quick
+)
 
 // Who a Disconnect is meant for: every socket that fits all the fields set.
 type Target struct {
@@ -104,8 +121,12 @@ var (
 	ErrRoomName = errors.New("hub: room name must be [A-Za-z0-9_.:-]{1,128}")
 	ErrClosed   = errors.New("hub: shut down")
 	ErrPayload  = errors.New("hub: payload must be valid JSON in UTF-8, action must not be empty")
-	ErrRisky    = errors.New("hub: content that others must not see") // for Options.Moderate
-	ErrMail     = errors.New("hub: the stream of this room is mail: store the message where mail is kept, then Ring")
+	ErrTooMany  = errors.New("hub: more messages than the room's rule allows: wait a moment")
+	// ErrTooManySockets refuses a socket where Limits say RefuseNew.
+	ErrTooManySockets = errors.New("hub: as many sockets as one user or address may have are open")
+
+	ErrRisky = errors.New("hub: content that others must not see") // for Options.Moderate
+	ErrMail  = errors.New("hub: the stream of this room is mail: store the message where mail is kept, then Ring")
 
 	errAnswers = errors.New("hub: a stream answered for another number of rooms")
 )
@@ -135,6 +156,7 @@ type Hub struct {
 	seed      maphash.Seed
 	rooms     [hubShards]roomShard
 	users     [hubShards]userShard
+	addresses [hubShards]addressShard
 	rates     rates
 	roomHeads batcher[Position]
 	mailHeads batcher[Position]
@@ -189,6 +211,7 @@ func New(o Options) (*Hub, error) {
 	for i := range hubShards {
 		h.rooms[i].rooms = make(map[string]*Room)
 		h.users[i].conns = make(map[string][]*Conn)
+		h.addresses[i].lists = make(map[netip.Addr]*addressList)
 	}
 	h.ctx, h.cancel = context.WithCancel(context.Background())
 	h.roomHeads = batcher[Position]{hub: h, ask: h.broker.Heads}
@@ -214,6 +237,13 @@ func (l Limits) defaults() Limits {
 	byDefault(&l.BadFrames, 20)
 	byDefault(&l.RoomsPerSocket, 128)
 	byDefault(&l.SocketsPerUser, 8)
+	byDefault(&l.SocketsPerAddress, 20_000)
+	if l.UserFull == "" {
+		l.UserFull = CloseOldest
+	}
+	if l.AddressFull == "" {
+		l.AddressFull = RefuseNew
+	}
 	byDefault(&l.QueueBytes, 1<<20)
 	byDefault(&l.QueueFrames, 1000)
 	byDefault(&l.ReplayBytes, 4<<20)

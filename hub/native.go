@@ -166,7 +166,7 @@ func (c *Conn) doPublish(ctx context.Context, q *request) *refusal {
 		}
 		return refusedPublish
 	}
-	if !h.rates.take(q.Room, rule.Rate) {
+	if !h.rates.take(q.Room, rule.Rate, false) {
 		return refusedRate
 	}
 	m := Message{Action: q.Data.Action, Payload: q.Data.Payload, Client: c.id, At: time.Now()}
@@ -338,6 +338,7 @@ func (c *Conn) doRefresh(ctx context.Context, q *request) *refusal {
 	if err != nil || s.User != c.user {
 		return refusedToken
 	}
+	s.Address = c.session.Load().Address
 	c.session.Store(&s)
 	left := c.leaveForbidden(&s)
 	if !s.ExpiresAt.IsZero() {

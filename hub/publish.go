@@ -18,6 +18,14 @@ func (h *Hub) Publish(ctx context.Context, room string, m Message) (Position, er
 	return h.publish(ctx, room, m)
 }
 
+// PublishPaced is Publish within the rate of the room's rule. ErrTooMany: nothing was said, keep it for a moment.
+func (h *Hub) PublishPaced(ctx context.Context, room string, m Message) (Position, error) {
+	if validRoom(room) && !h.rates.take(room, h.rule(room).Rate, true) {
+		return Position{}, fmt.Errorf("hub: publish in %s: %w", room, ErrTooMany)
+	}
+	return h.Publish(ctx, room, m)
+}
+
 func (h *Hub) publish(ctx context.Context, room string, m Message) (Position, error) {
 	rule := h.rule(room)
 	if h.isMail(rule) {

@@ -37,10 +37,15 @@ type Rule struct {
 	Keep     Keep
 	Presence PresenceKind
 	Announce bool    // tell members who joins and leaves (settled some seconds, none above 200 members)
-	Rate     float64 // messages a second that sockets may publish in the whole room; 0: no bound
+	Rate     float64 // messages a second that sockets may publish in the whole room, on each node; 0: no bound
 	Moderate bool    // what sockets publish passes Options.Moderate before anybody sees it
 	Mail     bool    // its stream is Options.Mail
+	// Window is the time for which messages that follow one another closely are gathered, so that each socket gets
+	// them in one write; one that comes alone is never held. 0 to 1 s; 0: only what waits anyway goes together.
+	Window time.Duration
 }
+
+const maxWindow = time.Second // people wait no longer for a word
 
 // DefaultRules are the rooms of the outside contract.
 func DefaultRules() []Rule {
@@ -80,6 +85,9 @@ func (r *Rule) check() error {
 	}
 	if r.Keep.Size < 0 || r.Keep.Age < 0 || r.Rate < 0 {
 		return fmt.Errorf("hub: rule %q: keep and rate must not be negative", r.Pattern)
+	}
+	if r.Window < 0 || r.Window > maxWindow {
+		return fmt.Errorf("hub: rule %q: window must lie between 0 and %s", r.Pattern, maxWindow)
 	}
 	return nil
 }

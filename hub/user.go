@@ -1,6 +1,9 @@
 package hub
 
-import "sync"
+import (
+	"sync"
+	"time"
+)
 
 // A userShard holds the sockets of some users, each user's oldest first.
 type userShard struct {
@@ -8,7 +11,7 @@ type userShard struct {
 	conns map[string][]*Conn
 }
 
-// register lists a new socket. One too many for its user replaces the oldest.
+// register lists a new socket. One too many for its user or address replaces the oldest, or goes itself.
 func (h *Hub) register(c *Conn) {
 	sh := &h.users[h.shard(c.user)]
 	sh.mu.Lock()
@@ -17,15 +20,48 @@ func (h *Hub) register(c *Conn) {
 	list = list[:len(list):len(list)]
 	sh.mu.Unlock()
 	h.sockets.Add(1)
-	open := 0
-	for i := len(list) - 1; i >= 0; i-- {
-		if list[i].isClosing() {
-			continue
+	if h.limits.UserFull == RefuseNew {
+		if open := countOpen(list); open > h.limits.SocketsPerUser {
+			c.close(DisconnectTooMany.after(5*time.Second, 10*time.Second))
 		}
-		if open++; open > h.limits.SocketsPerUser {
-			list[i].close(DisconnectReplaced)
+	} else {
+		open := 0
+		for i := len(list) - 1; i >= 0; i-- {
+			if list[i].isClosing() {
+				continue
+			}
+			if open++; open > h.limits.SocketsPerUser {
+				list[i].close(DisconnectReplaced)
+			}
 		}
 	}
+	if at := c.session.Load().Address; at.IsValid() {
+		h.registerAddress(c, at)
+	}
+}
+
+func countOpen(list []*Conn) (open int) {
+	for _, c := range list {
+		if !c.isClosing() {
+			open++
+		}
+	}
+	return open
+}
+
+// crowded tells, before the upgrade, whether a socket of s would be one too many that is to be refused.
+func (h *Hub) crowded(s *Session) bool {
+	if h.limits.UserFull == RefuseNew && countOpen(h.connsOf(s.User)) >= h.limits.SocketsPerUser {
+		return true
+	}
+	if h.limits.AddressFull != RefuseNew || !s.Address.IsValid() {
+		return false
+	}
+	sh := h.addressShard(s.Address)
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	list := sh.lists[s.Address]
+	return list != nil && list.n >= h.limits.SocketsPerAddress
 }
 
 func (h *Hub) unregister(c *Conn) {
@@ -46,6 +82,9 @@ func (h *Hub) unregister(c *Conn) {
 		break
 	}
 	sh.mu.Unlock()
+	if at := c.session.Load().Address; at.IsValid() {
+		h.unregisterAddress(c, at)
+	}
 }
 
 func (h *Hub) connsOf(user string) []*Conn {
