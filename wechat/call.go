@@ -73,6 +73,11 @@ type answer struct {
 // roundTrip sends req and reads the answer within timeout. Its errors are *Error of kind ErrBusy (no
 // answer) or ErrNonsense (an endless one), and hold nothing of the URL.
 func roundTrip(h *http.Client, req *http.Request, op string, timeout time.Duration, hide []string) (answer, error) {
+	return roundTripUpTo(h, req, op, timeout, maxAnswer, hide)
+}
+
+// roundTripUpTo is roundTrip for an answer of up to limit bytes.
+func roundTripUpTo(h *http.Client, req *http.Request, op string, timeout time.Duration, limit int, hide []string) (answer, error) {
 	ctx, cancel := context.WithTimeout(req.Context(), timeout)
 	defer cancel()
 	res, err := h.Do(req.WithContext(ctx))
@@ -80,12 +85,12 @@ func roundTrip(h *http.Client, req *http.Request, op string, timeout time.Durati
 		return answer{}, &Error{Op: op, Kind: ErrBusy, Err: bare(err, hide)}
 	}
 	defer res.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(res.Body, maxAnswer+1))
+	body, err := io.ReadAll(io.LimitReader(res.Body, int64(limit)+1))
 	if err != nil {
 		return answer{}, &Error{Op: op, Kind: ErrBusy, Status: res.StatusCode, Err: bare(err, hide)}
 	}
-	if len(body) > maxAnswer {
-		return answer{}, &Error{Op: op, Kind: ErrNonsense, Status: res.StatusCode, Msg: "the answer is longer than 1 MiB"}
+	if len(body) > limit {
+		return answer{}, &Error{Op: op, Kind: ErrNonsense, Status: res.StatusCode, Msg: fmt.Sprintf("the answer is longer than %d MiB", limit>>20)}
 	}
 	return answer{status: res.StatusCode, header: res.Header, body: body}, nil
 }

@@ -1,6 +1,6 @@
 // Package wechat speaks with the WeChat platform for one app: login, phone numbers, access tokens, message
-// push and passive replies, customer-service messages, codes to scan, text checks, followers, and WeChat Pay
-// in both versions. Every check is always on.
+// push and passive replies, customer-service and subscribe messages, codes and links, moderation, followers,
+// shipping, and WeChat Pay in both versions. Every check is always on.
 //
 // Secrets: no error, log line or String of this package holds an AppSecret, token, session_key, login
 // code, openid or a URL with a query.
@@ -25,8 +25,14 @@ type Options struct {
 	APIURL        string
 	HTTP          *http.Client // nil: one with sane timeouts and connection reuse
 	Tokens        TokenStore   // nil: in memory
-	Logger        *slog.Logger
-	Now           func() time.Time
+	// ClassicToken takes access tokens from cgi-bin/token in place of stable_token: for a shop whose other
+	// programs share that one. Every fetch there kills the token before it, so that all must share Tokens.
+	ClassicToken bool
+	// Observe hears of every HTTP call when it has ended, before its caller does; it must be quick and safe for
+	// concurrent use. nil: nobody listens.
+	Observe func(Call)
+	Logger  *slog.Logger
+	Now     func() time.Time
 }
 
 // String hides the secret.
@@ -42,17 +48,19 @@ func (o Options) LogValue() slog.Value {
 
 // Client is safe for concurrent use.
 type Client struct {
+	*line
 	appID, secret string
-	base          string // of the API, without a slash at the end
-	http          *http.Client
-	store         TokenStore // nil: this process alone
-	log           *slog.Logger
-	now           func() time.Time
-	timeout       time.Duration // of one call
+	base          string     // of the API, without a slash at the end
+	store         TokenStore // for tokens; nil: this process alone
+	shelf         TokenStore // for all else that is kept for a while; never nil
+	classic       bool
 
-	logins  singleflight.Group // by login code
-	phones  singleflight.Group // by phone number code
-	fetches singleflight.Group // of the access token
+	logins    singleflight.Group // by login code
+	phones    singleflight.Group // by phone number code
+	fetches   singleflight.Group // of the access token
+	uploads   singleflight.Group // by content
+	questions singleflight.Group // whether the app's trade is managed
+	sending   turns              // of subscribe messages, by openid
 
 	mu  sync.Mutex // guards what follows
 	tok token      // the newest known
@@ -77,11 +85,15 @@ func New(o Options) (*Client, error) {
 	if len(bad) > 0 {
 		return nil, errors.Join(bad...)
 	}
-	return &Client{
+	c := &Client{
+		line:  newLine("wechat", o.HTTP, o.Observe, o.Logger, o.Now),
 		appID: o.AppID, secret: o.Secret, base: base,
-		http: httpFor(o.HTTP), store: o.Tokens,
-		log: loggerFor(o.Logger), now: clockFor(o.Now), timeout: callTimeout,
-	}, nil
+		store: o.Tokens, shelf: o.Tokens, classic: o.ClassicToken,
+	}
+	if c.shelf == nil {
+		c.shelf = &memoryTokens{now: c.now}
+	}
+	return c, nil
 }
 
 // String hides the secret and the token.

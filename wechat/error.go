@@ -21,18 +21,38 @@ var (
 	ErrToken       = errors.New("wechat: access token refused")                     // 40001, 40014, 42001 after the one retry
 	ErrWindow      = errors.New("wechat: outside the customer-service window")      // 45015, 45047
 	ErrOpenID      = errors.New("wechat: openid refused")                           // 40003
-	ErrRequest     = errors.New("wechat: request refused")                          // any other errcode
-	ErrSignature   = errors.New("wechat: signature does not fit")
-	ErrStale       = errors.New("wechat: timestamp outside the window")
-	ErrDecrypt     = errors.New("wechat: cannot decrypt")
-	ErrWatermark   = errors.New("wechat: watermark of another app or too old")
-	ErrMalformed   = errors.New("wechat: malformed")
-	ErrUnsealed    = errors.New("wechat: an unsealed push although a key is set")
+	ErrRecipient   = errors.New("wechat: WeChat will not deliver to this person")   // 43004, 70000
+	ErrSessionKey  = errors.New("wechat: the session_key is no longer this user's") // 87007, 87009
+	ErrMediaID     = errors.New("wechat: this media_id is unknown or too old")      // 40007
+	ErrContent     = errors.New("wechat: WeChat holds these words for unfit")       // 45168
+	// ErrNotSubscribed: the person did not accept this template, or what they accepted is used up (43101).
+	ErrNotSubscribed = errors.New("wechat: the person has not subscribed to this")
+	ErrRequest       = errors.New("wechat: request refused") // any other errcode
+	ErrSignature     = errors.New("wechat: signature does not fit")
+	ErrStale         = errors.New("wechat: timestamp outside the window")
+	ErrDecrypt       = errors.New("wechat: cannot decrypt")
+	ErrWatermark     = errors.New("wechat: watermark of another app or too old")
+	ErrMalformed     = errors.New("wechat: malformed")
+	ErrUnsealed      = errors.New("wechat: an unsealed push although a key is set")
 
 	// What WeChat Pay knows about an order. They stand beside ErrRequest, whichever way the word is spelled.
 	ErrNoOrder   = errors.New("wechat: WeChat Pay does not know this order") // ORDER_NOT_EXIST
 	ErrOrderPaid = errors.New("wechat: this order is paid already")          // ORDER_PAID
 	ErrNoRefund  = errors.New("wechat: WeChat Pay does not know this refund")
+	// ErrOrderClosed: it needs a new number. ErrOrderNumber: the number was used with other fields, or by
+	// somebody else; query it, and take a new one if it is not ours.
+	ErrOrderClosed = errors.New("wechat: this order is closed")
+	ErrOrderNumber = errors.New("wechat: this order number is used already")
+	ErrNoBill      = errors.New("wechat: there is no bill for this day") // nobody paid
+
+	// ErrNotYet is for what WeChat will know soon: an order whose payment was only just told, a bill before
+	// ten in the morning.
+	ErrNotYet = errors.New("wechat: WeChat does not know this yet")
+	// ErrQuota is our own count of what the platform allows, before it would refuse.
+	ErrQuota = errors.New("wechat: used up, by our own count")
+	// ErrBreaker stands beside ErrBusy when WeChat was not even asked, because the last calls to this
+	// endpoint all failed.
+	ErrBreaker = errors.New("wechat: not asked, this endpoint has failed too often")
 
 	// ErrProbe stands beside ErrSignature when WeChat Pay sent one of its deliberately wrong
 	// signatures to see that we check: refuse it like any other, but raise no alarm.
@@ -97,8 +117,17 @@ func (e *Error) Unwrap() []error {
 	return all
 }
 
+// hasCode tells whether err is WeChat's answer with that errcode.
+func hasCode(err error, code int) bool {
+	var e *Error
+	return errors.As(err, &e) && e.Code == code
+}
+
 // refuse is an error of our own checks: the kind and a reason that holds nothing of the input.
 func refuse(kind error, reason string) error { return fmt.Errorf("%w: %s", kind, reason) }
+
+// shippingPause is how long after the notify of a payment the shipping service may not know the order.
+const shippingPause = 10 * time.Second
 
 // perMinute is how long the platform's minute quotas make us wait (45011).
 const perMinute = time.Minute
@@ -129,10 +158,29 @@ func kindOf(code int, tokenUsed bool) (retryAfter time.Duration, kind error) {
 		40164, 89503, 89506, 89507, 61004, // our address is not on the list, or an admin must confirm
 		48001: // this account may not use the API
 		return 0, ErrConfig
-	case 45015, 45047:
+	case 45015, 45047,
+		45080: // typing: nothing was said in the last 30 seconds
 		return 0, ErrWindow
 	case 44991: // content checks
 		return perMinute, ErrTooOften
+	case 40007:
+		return 0, ErrMediaID
+	case 43004, 70000: // does not follow; blocked for the protection of minors
+		return 0, ErrRecipient
+	case 43101:
+		return 0, ErrNotSubscribed
+	case 43107: // subscribe messages are switched off for this account
+		return 0, ErrConfig
+	case 43108: // two messages to one person at once
+		return time.Second, ErrTooOften
+	case 44990: // a quota by the second
+		return time.Second, ErrTooOften
+	case 45168:
+		return 0, ErrContent
+	case 87007, 87009: // absent or expired; signed with another one
+		return 0, ErrSessionKey
+	case 10060001:
+		return shippingPause, ErrNotYet
 	case 40003,
 		43104, // the openid is of another app
 		61010: // content checks: this user was not here within the last two hours
@@ -150,8 +198,16 @@ func payFact(op, word string) error {
 	switch plainWord(word) {
 	case "ORDERPAID":
 		return ErrOrderPaid
+	case "ORDERCLOSED", "ORDERCLOSE":
+		return ErrOrderClosed
+	case "OUTTRADENOUSED":
+		return ErrOrderNumber
 	case "REFUNDNOTEXIST":
 		return ErrNoRefund
+	case "NOSTATEMENTEXIST", "NOBILLEXIST", "BILLNOTEXIST":
+		return ErrNoBill
+	case "STATEMENTCREATING", "BILLCREATING":
+		return ErrNotYet
 	case "ORDERNOTEXIST", "RESOURCENOTEXISTS": // v3 has the second one for both
 		if op == opQueryRefund {
 			return ErrNoRefund

@@ -185,7 +185,7 @@ func FuzzUserData(f *testing.F) {
 	v := encryptedVector(f)
 	f.Add(v.SessionKey, v.Encrypted, v.IV, []byte(v.Plaintext))
 	f.Add("", "", "", []byte(`{"watermark":{"timestamp":"1477314187","appid":"wx4f4bc4dec97d474b"}}`))
-	c := &Client{appID: v.AppID, now: at(v.Watermark)}
+	c := clientAt(v.AppID, v.Watermark)
 	f.Fuzz(func(t *testing.T, key, data, iv string, plain []byte) {
 		_, err := c.DecryptUserData(key, data, iv)
 		oneOf(t, err, ErrDecrypt, ErrWatermark)

@@ -82,6 +82,11 @@ func query(m map[string]string) url.Values {
 	return q
 }
 
+// clientAt makes no calls.
+func clientAt(appID string, seconds int64) *Client {
+	return &Client{line: newLine("wechat", nil, nil, nil, at(seconds)), appID: appID}
+}
+
 const (
 	testAppID  = "wx8888888888888888"
 	testSecret = "canary-app-secret-5f1c"

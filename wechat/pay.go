@@ -29,6 +29,8 @@ type Pay interface {
 	// Query asks what has become of an order. State is NOTPAY, SUCCESS, CLOSED, REFUND …; before the
 	// payment TransactionID, OpenID, PaidAt and the amounts may be empty. ErrNoOrder: it was never made.
 	Query(ctx context.Context, outTradeNo string) (Payment, error)
+	// QueryTransaction is Query by WeChat Pay's own number.
+	QueryTransaction(ctx context.Context, transactionID string) (Payment, error)
 	// Close ends an unpaid order; nil also when it was closed already. ErrOrderPaid: too late, query it;
 	// ErrNoOrder: there is nothing to close.
 	Close(ctx context.Context, outTradeNo string) error
@@ -48,11 +50,23 @@ type Pay interface {
 	// encrypts it, which proves nothing: then NeedsQuery is true, and QueryRefund tells the truth. An event
 	// that is no refund has an empty Refund.
 	OpenRefund(h http.Header, body []byte) (*RefundNotify, error)
+	// TradeBill lists what was paid and given back on day (a date in Beijing), as WeChat Pay booked it: the
+	// truth that our own orders are held against, see CompareBill. It is there from ten in the morning of the
+	// next day (ErrNotYet before) and for three months. ErrNoBill: nothing was.
+	TradeBill(ctx context.Context, day time.Time) ([]BillRow, error)
+	// FundBill lists every movement of the merchant's money on day; see TradeBill.
+	FundBill(ctx context.Context, day time.Time) ([]FundRow, error)
+	// Refresh fetches what changes behind our back: in version 3 the platform certificates. Call it at the start
+	// and every 12 hours; an error is an alarm, not a reason to stop.
+	Refresh(ctx context.Context) error
 	// Success and Failure are the answers that the notify's version wants, within 5 s. message is for
 	// WeChat's logs and must hold no secret.
 	Success() (status int, contentType string, body []byte)
 	Failure(status int, message string) (contentType string, body []byte)
 }
+
+// PrepayLife is how long a prepay_id is good. Within it the same order needs no new one.
+const PrepayLife = 2 * time.Hour
 
 // A PayOrder is what WeChat has to know of an order.
 type PayOrder struct {
@@ -80,6 +94,22 @@ type PaymentNotify struct {
 	EventType string // TRANSACTION.SUCCESS, in version 2 too
 	Payment   Payment
 	Plain     []byte // the decrypted text
+}
+
+// Key is what makes it the same notify again, whatever order it is about: for a store of those that were seen.
+func (n *PaymentNotify) Key() string {
+	if n.ID != "" {
+		return "pay:" + n.ID
+	}
+	return "pay:" + n.Payment.TransactionID + ":" + n.EventType
+}
+
+// Key is PaymentNotify's.
+func (n *RefundNotify) Key() string {
+	if n.ID != "" {
+		return "refund:" + n.ID
+	}
+	return "refund:" + n.Refund.RefundID + ":" + n.EventType
 }
 
 // A RefundOrder is what WeChat has to know of a refund.
@@ -175,6 +205,13 @@ func checkTradeNo(op, no string) error {
 		return nil
 	}
 	return complain(op, "out_trade_no must be 6 to 32 letters, digits or _-|*")
+}
+
+func checkTransactionID(id string) error {
+	if digits.MatchString(id) {
+		return nil
+	}
+	return complain(opQuery, "transaction_id must be WeChat Pay's number of the payment")
 }
 
 func checkRefundNo(op, no string) error {

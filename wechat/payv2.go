@@ -29,9 +29,10 @@ type PayV2Options struct {
 	KeyPEM       string // apiclient_key.pem; line ends may be written as \n, in both
 	// HTTP nil: one with sane timeouts. Refunds present the certificate on a copy of its Transport, which must
 	// be an *http.Transport or nil.
-	HTTP   *http.Client
-	Logger *slog.Logger
-	Now    func() time.Time
+	HTTP    *http.Client
+	Observe func(Call) // as in Options
+	Logger  *slog.Logger
+	Now     func() time.Time
 }
 
 // String hides the keys.
@@ -47,16 +48,13 @@ func (o PayV2Options) LogValue() slog.Value { return slog.StringValue(o.String()
 
 // PayV2 implements Pay. It is safe for concurrent use.
 type PayV2 struct {
+	*line
 	appID, mchID string
 	base         string
 	notifyURL    string
 	refundURL    string
 	signer       v2Signer
-	http         *http.Client
 	refunds      *http.Client // presents the merchant's certificate; nil: there is none
-	log          *slog.Logger
-	now          func() time.Time
-	timeout      time.Duration // of one call
 }
 
 var _ Pay = (*PayV2)(nil)
@@ -85,9 +83,9 @@ func NewPayV2(o PayV2Options) (*PayV2, error) {
 	signType := orElse(o.SignType, signMD5)
 	check(signType == signMD5 || signType == signHMAC, "SignType must be MD5 or HMAC-SHA256")
 	p := &PayV2{
+		line:  newLine("pay", o.HTTP, o.Observe, o.Logger, o.Now),
 		appID: o.AppID, mchID: o.MchID, base: base, notifyURL: o.NotifyURL, refundURL: refundURL,
 		signer: v2Signer{key: o.Key, signType: signType},
-		http:   httpFor(o.HTTP), log: loggerFor(o.Logger), now: clockFor(o.Now), timeout: callTimeout,
 	}
 	if o.CertPEM != "" || o.KeyPEM != "" {
 		if p.refunds, err = httpWithCertificate(p.http, o.CertPEM, o.KeyPEM); err != nil {
@@ -157,7 +155,7 @@ func (p *PayV2) Prepay(ctx context.Context, o PayOrder) (prepayID string, err er
 	if !o.ExpiresAt.IsZero() {
 		in["time_expire"] = o.ExpiresAt.In(beijing).Format(v2Time)
 	}
-	out, err := p.call(ctx, opPrepay, p.http, "/pay/unifiedorder", in)
+	out, err := p.ask(ctx, opPrepay, p.http, "/pay/unifiedorder", in)
 	if err != nil {
 		return "", err
 	}
@@ -199,16 +197,33 @@ func (p *PayV2) Query(ctx context.Context, outTradeNo string) (Payment, error) {
 	if err := checkTradeNo(opQuery, outTradeNo); err != nil {
 		return Payment{}, err
 	}
-	out, err := p.call(ctx, opQuery, p.http, "/pay/orderquery", v2Fields{"out_trade_no": outTradeNo})
+	pay, err := p.query(ctx, v2Fields{"out_trade_no": outTradeNo})
+	if err == nil && pay.OutTradeNo != outTradeNo {
+		return Payment{}, &Error{Op: opQuery, Status: http.StatusOK, Kind: ErrNonsense, Msg: "the answer is about another order"}
+	}
+	return pay, err
+}
+
+// QueryTransaction calls /pay/orderquery with WeChat Pay's number; see Pay.
+func (p *PayV2) QueryTransaction(ctx context.Context, transactionID string) (Payment, error) {
+	if err := checkTransactionID(transactionID); err != nil {
+		return Payment{}, err
+	}
+	pay, err := p.query(ctx, v2Fields{"transaction_id": transactionID})
+	if err == nil && pay.TransactionID != transactionID {
+		return Payment{}, &Error{Op: opQuery, Status: http.StatusOK, Kind: ErrNonsense, Msg: "the answer is about another order"}
+	}
+	return pay, err
+}
+
+func (p *PayV2) query(ctx context.Context, in v2Fields) (Payment, error) {
+	out, err := p.ask(ctx, opQuery, p.http, "/pay/orderquery", in)
 	if err != nil {
 		return Payment{}, err
 	}
 	pay, err := out.payment(out["trade_state"], false)
 	if err != nil {
 		return Payment{}, nonsense(opQuery, err)
-	}
-	if pay.OutTradeNo != outTradeNo {
-		return Payment{}, &Error{Op: opQuery, Status: http.StatusOK, Kind: ErrNonsense, Msg: "the answer is about another order"}
 	}
 	return pay, nil
 }
@@ -218,7 +233,7 @@ func (p *PayV2) Close(ctx context.Context, outTradeNo string) error {
 	if err := checkTradeNo(opClose, outTradeNo); err != nil {
 		return err
 	}
-	_, err := p.call(ctx, opClose, p.http, "/pay/closeorder", v2Fields{"out_trade_no": outTradeNo})
+	_, err := p.ask(ctx, opClose, p.http, "/pay/closeorder", v2Fields{"out_trade_no": outTradeNo})
 	return closedAlready(err)
 }
 
@@ -231,7 +246,7 @@ func (p *PayV2) Refund(ctx context.Context, r RefundOrder) (Refund, error) {
 	if p.refunds == nil {
 		return Refund{}, &Error{Op: opRefund, Kind: ErrConfig, Msg: "refunds need the merchant's certificate: CertPEM and KeyPEM"}
 	}
-	out, err := p.call(ctx, opRefund, p.refunds, "/secapi/pay/refund", v2Fields{
+	out, err := p.ask(ctx, opRefund, p.refunds, "/secapi/pay/refund", v2Fields{
 		"out_trade_no": r.OutTradeNo, "out_refund_no": r.OutRefundNo, "refund_desc": r.Reason,
 		"total_fee": strconv.FormatInt(r.TotalFen, 10), "refund_fee": strconv.FormatInt(r.RefundFen, 10),
 		"notify_url": orElse(r.NotifyURL, p.refundURL),
@@ -254,7 +269,7 @@ func (p *PayV2) QueryRefund(ctx context.Context, outRefundNo string) (Refund, er
 	if err := checkRefundNo(opQueryRefund, outRefundNo); err != nil {
 		return Refund{}, err
 	}
-	out, err := p.call(ctx, opQueryRefund, p.http, "/pay/refundquery", v2Fields{"out_refund_no": outRefundNo})
+	out, err := p.ask(ctx, opQueryRefund, p.http, "/pay/refundquery", v2Fields{"out_refund_no": outRefundNo})
 	if err != nil {
 		return Refund{}, err
 	}
@@ -272,26 +287,37 @@ func (p *PayV2) QueryRefund(ctx context.Context, outRefundNo string) (Refund, er
 	return Refund{}, &Error{Op: opQueryRefund, Status: http.StatusOK, Kind: ErrNonsense, Msg: "the answer is about another refund"}
 }
 
-// call adds what every request has, signs and sends it, and opens the answer.
-func (p *PayV2) call(ctx context.Context, op string, h *http.Client, path string, in v2Fields) (v2Fields, error) {
+// ask adds what every request has, signs and sends it, and opens the answer.
+func (p *PayV2) ask(ctx context.Context, op string, h *http.Client, path string, in v2Fields) (out v2Fields, err error) {
 	hide := []string{p.signer.key, in["openid"]}
-	in["appid"], in["mch_id"], in["nonce_str"], in["sign_type"] = p.appID, p.mchID, rand.Text(), p.signer.signType
-	in["sign"] = p.signer.sign(in)
-	body, ok := in.xml()
-	if !ok {
-		return nil, complain(op, "a field has characters that XML cannot hold")
-	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, p.base+path, bytes.NewReader(body))
-	if err != nil {
-		return nil, &Error{Op: op, Kind: ErrConfig, Err: bare(err, hide)}
-	}
-	req.Header.Set("Content-Type", "text/xml; charset=utf-8")
-	req.Header.Set("User-Agent", "wxhub")
-	a, err := roundTrip(h, req, op, p.timeout, hide)
+	err = p.call(ctx, op, func(ctx context.Context) error {
+		a, err := p.send(ctx, op, h, path, p.signer, in, hide, p.timeout, maxAnswer)
+		if err != nil {
+			return err
+		}
+		out, err = p.openAnswer(op, a, hide)
+		return err
+	})
 	if err != nil {
 		return nil, err
 	}
-	return p.openAnswer(op, a, hide)
+	return out, nil
+}
+
+func (p *PayV2) send(ctx context.Context, op string, h *http.Client, path string, signer v2Signer, in v2Fields, hide []string, timeout time.Duration, limit int) (answer, error) {
+	in["appid"], in["mch_id"], in["nonce_str"], in["sign_type"] = p.appID, p.mchID, rand.Text(), signer.signType
+	in["sign"] = signer.sign(in)
+	body, ok := in.xml()
+	if !ok {
+		return answer{}, complain(op, "a field has characters that XML cannot hold")
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, p.base+path, bytes.NewReader(body))
+	if err != nil {
+		return answer{}, &Error{Op: op, Kind: ErrConfig, Err: bare(err, hide)}
+	}
+	req.Header.Set("Content-Type", "text/xml; charset=utf-8")
+	req.Header.Set("User-Agent", "wxhub")
+	return roundTripUpTo(h, req, op, timeout, limit, hide)
 }
 
 // openAnswer believes an answer only with its signature. The one that carries none is return_code FAIL:

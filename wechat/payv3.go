@@ -25,7 +25,8 @@ const (
 	v3Auth      = "WECHATPAY2-SHA256-RSA2048"
 )
 
-// PayV3Options: public-key mode.
+// PayV3Options: WeChat Pay signs with its public key, or with platform certificates that are downloaded, or with
+// both while a merchant changes over. Without the public key certificates alone are used.
 type PayV3Options struct {
 	AppID, MchID  string
 	APIURL        string // https://api.mch.weixin.qq.com
@@ -34,9 +35,11 @@ type PayV3Options struct {
 	APIv3Key      string // 32 bytes
 	CertSerial    string // of the merchant certificate
 	PrivateKeyPEM string // apiclient_key.pem; line ends may be written as \n
-	PublicKeyID   string // PUB_KEY_ID_…
+	PublicKeyID   string // PUB_KEY_ID_…; with PublicKeyPEM, or neither
 	PublicKeyPEM  string // pub_key.pem of WeChat Pay; line ends may be written as \n
 	HTTP          *http.Client
+	Tokens        TokenStore // keeps the platform certificates for the next start; nil: nobody does
+	Observe       func(Call) // as in Options
 	Logger        *slog.Logger
 	Now           func() time.Time
 }
@@ -54,6 +57,7 @@ func (o PayV3Options) LogValue() slog.Value { return slog.StringValue(o.String()
 
 // PayV3 implements Pay. It is safe for concurrent use.
 type PayV3 struct {
+	*line
 	appID, mchID string
 	base         string
 	notifyURL    string
@@ -61,12 +65,9 @@ type PayV3 struct {
 	key          []byte // APIv3
 	certSerial   string
 	private      *rsa.PrivateKey // signs our requests
-	publicID     string
-	public       *rsa.PublicKey // verifies WeChat Pay's answers and notifies
-	http         *http.Client
-	log          *slog.Logger
-	now          func() time.Time
-	timeout      time.Duration // of one call
+	publicID     string          // "": platform certificates alone
+	shelf        TokenStore      // nil: none
+	ring         ring            // verifies WeChat Pay's answers and notifies
 }
 
 var _ Pay = (*PayV3)(nil)
@@ -100,20 +101,25 @@ func NewPayV3(o PayV3Options) (*PayV3, error) {
 	if err != nil {
 		bad = append(bad, fmt.Errorf("wechat: PrivateKeyPEM: %w", err))
 	}
-	check(strings.HasPrefix(o.PublicKeyID, "PUB_KEY_ID_"), "PublicKeyID must begin with PUB_KEY_ID_")
-	public, err := rsaPublicKey(o.PublicKeyPEM)
-	if err != nil {
-		bad = append(bad, fmt.Errorf("wechat: PublicKeyPEM: %w", err))
+	var public *rsa.PublicKey
+	if o.PublicKeyID != "" || o.PublicKeyPEM != "" {
+		check(strings.HasPrefix(o.PublicKeyID, "PUB_KEY_ID_"), "PublicKeyID must begin with PUB_KEY_ID_")
+		if public, err = rsaPublicKey(o.PublicKeyPEM); err != nil {
+			bad = append(bad, fmt.Errorf("wechat: PublicKeyPEM: %w", err))
+		}
 	}
 	if len(bad) > 0 {
 		return nil, errors.Join(bad...)
 	}
 	p := &PayV3{
+		line:  newLine("pay", o.HTTP, o.Observe, o.Logger, o.Now),
 		appID: o.AppID, mchID: o.MchID, base: base, notifyURL: o.NotifyURL, refundURL: refundURL, key: []byte(o.APIv3Key),
-		certSerial: o.CertSerial, private: private, publicID: o.PublicKeyID, public: public,
-		http: httpFor(o.HTTP), log: loggerFor(o.Logger), now: clockFor(o.Now), timeout: callTimeout,
+		certSerial: o.CertSerial, private: private, publicID: o.PublicKeyID, shelf: o.Tokens,
 	}
-	if private.PublicKey.Equal(public) {
+	if public != nil {
+		p.ring.add(p.now(), ringKey{PayKey: PayKey{Serial: o.PublicKeyID}, public: public})
+	}
+	if public != nil && private.PublicKey.Equal(public) {
 		p.log.Warn("the public key of WeChat Pay is the merchant's own: is it the right file (pub_key.pem)?")
 	}
 	return p, nil
@@ -180,7 +186,7 @@ func (p *PayV3) Prepay(ctx context.Context, o PayOrder) (prepayID string, err er
 	var out struct {
 		PrepayID string `json:"prepay_id"`
 	}
-	err = p.call(ctx, opPrepay, http.MethodPost, "/v3/pay/transactions/jsapi", body, &out, append(p.hide(), o.OpenID))
+	err = p.ask(ctx, opPrepay, http.MethodPost, "/v3/pay/transactions/jsapi", body, &out, append(p.hide(), o.OpenID))
 	if err != nil {
 		return "", err
 	}
@@ -222,26 +228,35 @@ func (p *PayV3) sign(message string) (string, error) {
 	return base64.StdEncoding.EncodeToString(b), nil
 }
 
-// call signs and sends a request, and decodes the verified answer into out (nil: none is expected). When
+// ask signs and sends a request, and decodes the verified answer into out (nil: none is expected). When
 // WeChat Pay tried whether we check (ErrProbe) it asks once more: every one of our requests may be repeated.
-func (p *PayV3) call(ctx context.Context, op, method, uri string, body []byte, out any, hide []string) error {
-	err := p.callOnce(ctx, op, method, uri, body, out, hide)
+func (p *PayV3) ask(ctx context.Context, op, method, uri string, body []byte, out any, hide []string) error {
+	once := func(ctx context.Context) error {
+		req, err := p.request(ctx, method, uri, body)
+		if err != nil {
+			return &Error{Op: op, Kind: ErrConfig, Err: bare(err, hide)}
+		}
+		a, err := roundTrip(p.http, req, op, p.timeout, hide)
+		if err != nil {
+			return err
+		}
+		return p.openAnswer(op, a, out, hide, p.findOrLearn(ctx))
+	}
+	err := p.call(ctx, op, once)
 	if errors.Is(err, ErrProbe) {
-		err = p.callOnce(ctx, op, method, uri, body, out, hide)
+		err = p.call(ctx, op, once)
 	}
 	return err
 }
 
-func (p *PayV3) callOnce(ctx context.Context, op, method, uri string, body []byte, out any, hide []string) error {
-	req, err := p.request(ctx, method, uri, body)
-	if err != nil {
-		return &Error{Op: op, Kind: ErrConfig, Err: bare(err, hide)}
+// findOrLearn finds a key by its serial, and may download the certificates to do so.
+func (p *PayV3) findOrLearn(ctx context.Context) func(serial string) (ringKey, bool) {
+	return func(serial string) (ringKey, bool) {
+		if k, ok := p.find(serial); ok {
+			return k, true
+		}
+		return p.learn(ctx, serial)
 	}
-	a, err := roundTrip(p.http, req, op, p.timeout, hide)
-	if err != nil {
-		return err
-	}
-	return p.openAnswer(op, a, out, hide)
 }
 
 func (p *PayV3) request(ctx context.Context, method, uri string, body []byte) (*http.Request, error) {
@@ -258,7 +273,9 @@ func (p *PayV3) request(ctx context.Context, method, uri string, body []byte) (*
 		v3Auth, p.mchID, nonce, timestamp, p.certSerial, signature))
 	req.Header.Set("Accept", "application/json")
 	req.Header.Set("User-Agent", "wxhub")
-	req.Header.Set("Wechatpay-Serial", p.publicID) // asks for an answer signed with this key
+	if p.publicID != "" {
+		req.Header.Set("Wechatpay-Serial", p.publicID) // asks for an answer signed with this key
+	}
 	if len(body) > 0 {
 		req.Header.Set("Content-Type", "application/json")
 	}
@@ -267,12 +284,12 @@ func (p *PayV3) request(ctx context.Context, method, uri string, body []byte) (*
 
 // openAnswer believes a success only with its signature. A refusal may come without one (WeChat Pay
 // leaves it out when it did not get as far as knowing us), but not with a wrong one.
-func (p *PayV3) openAnswer(op string, a answer, out any, hide []string) error {
+func (p *PayV3) openAnswer(op string, a answer, out any, hide []string, find func(serial string) (ringKey, bool)) error {
 	fail := &Error{Op: op, Status: a.status, RetryAfter: a.retryAfter()}
 	fail.RequestID, _ = words(a.header.Get("Request-Id"), hide)
 	success := a.status >= 200 && a.status < 300
 	if signed := len(a.header.Values("Wechatpay-Signature")) > 0; signed || success {
-		if err := p.verify(a.header, a.body); err != nil {
+		if err := p.verify(a.header, a.body, find); err != nil {
 			fail.Kind, fail.Err = signatureKind(err), err
 			return fail
 		}
@@ -293,6 +310,9 @@ func (p *PayV3) openAnswer(op string, a answer, out any, hide []string) error {
 		fail.Msg, _ = words(refusal.Message, hide)
 	}
 	fail.Kind, fail.Err = payKindOf(fail.Word, a.status), payFact(op, fail.Word)
+	if fail.Err == ErrNotYet {
+		fail.RetryAfter = max(fail.RetryAfter, billPause)
+	}
 	if fail.Kind == ErrTooOften || fail.Kind == ErrBusy {
 		fail.RetryAfter = max(fail.RetryAfter, time.Second)
 	}
@@ -311,7 +331,7 @@ func signatureKind(err error) error {
 
 // verify checks WeChat Pay's signature over the raw bytes of an answer or a notify. Errors:
 // ErrSignature, with ErrProbe for a probe, or ErrStale for a true signature that is too old.
-func (p *PayV3) verify(h http.Header, body []byte) error {
+func (p *PayV3) verify(h http.Header, body []byte, find func(serial string) (ringKey, bool)) error {
 	var v [4]string
 	for i, name := range []string{"Wechatpay-Timestamp", "Wechatpay-Nonce", "Wechatpay-Signature", "Wechatpay-Serial"} {
 		all := h.Values(name)
@@ -327,12 +347,6 @@ func (p *PayV3) verify(h http.Header, body []byte) error {
 	if kinds := h.Values("Wechatpay-Signature-Type"); len(kinds) > 1 || len(kinds) == 1 && kinds[0] != v3Auth {
 		return refuse(ErrSignature, "a signature type other than "+v3Auth)
 	}
-	if serial != p.publicID {
-		if hexed.MatchString(serial) {
-			return refuse(ErrSignature, "signed with a platform certificate, but only the public key "+p.publicID+" is configured")
-		}
-		return refuse(ErrSignature, "signed with another key than "+p.publicID)
-	}
 	b, err := strictBase64(signature)
 	if err != nil {
 		return refuse(ErrSignature, "not base64")
@@ -341,8 +355,15 @@ func (p *PayV3) verify(h http.Header, body []byte) error {
 	if err != nil {
 		return refuse(ErrSignature, "the timestamp is not seconds")
 	}
+	key, ok := find(serial)
+	if !ok {
+		if hexed.MatchString(serial) {
+			return refuse(ErrSignature, "signed with a platform certificate that is not known or over")
+		}
+		return refuse(ErrSignature, "signed with another key than "+orElse(p.publicID, "a platform certificate"))
+	}
 	sum := sha256.Sum256([]byte(timestamp + "\n" + nonce + "\n" + string(body) + "\n"))
-	if rsa.VerifyPKCS1v15(p.public, crypto.SHA256, sum[:], b) != nil {
+	if rsa.VerifyPKCS1v15(key.public, crypto.SHA256, sum[:], b) != nil {
 		return ErrSignature
 	}
 	if off := p.now().Sub(at).Abs(); off > payWindow {

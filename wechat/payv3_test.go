@@ -212,7 +212,7 @@ func TestPrepay_refused(t *testing.T) {
 	}
 	p := newTestPay(t, refusal(403, "OUT_TRADE_NO_USED"))
 	_, err := p.Prepay(t.Context(), testOrder)
-	if want := "wechat: pay/prepay: request refused (code OUT_TRADE_NO_USED, HTTP 403, 不行, request 08F78BB5AF0610D302189F9F-268435456)"; err == nil || err.Error() != want {
+	if want := "wechat: pay/prepay: request refused (code OUT_TRADE_NO_USED, HTTP 403, 不行, request 08F78BB5AF0610D302189F9F-268435456): this order number is used already"; err == nil || err.Error() != want {
 		t.Error(err)
 	}
 }

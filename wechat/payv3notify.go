@@ -1,6 +1,7 @@
 package wechat
 
 import (
+	"context"
 	"crypto/aes"
 	"crypto/cipher"
 	"encoding/json"
@@ -14,7 +15,9 @@ import (
 const (
 	v3Algorithm = "AEAD_AES_256_GCM"
 	v3Nonce     = 12 // bytes
-	eventPaid   = "TRANSACTION.SUCCESS"
+
+	learnTimeout = 2500 * time.Millisecond
+	eventPaid    = "TRANSACTION.SUCCESS"
 )
 
 // tradeStates are all that an order of WeChat Pay can be in.
@@ -86,7 +89,10 @@ func (p *PayV3) openNotice(h http.Header, body []byte) (notice, error) {
 	if len(body) > maxBody {
 		return notice{}, refuse(ErrMalformed, "longer than 64 KiB")
 	}
-	if err := p.verify(h, body); err != nil {
+	// An unknown certificate may be a new one: it is downloaded then, in half of the time that WeChat Pay waits.
+	ctx, cancel := context.WithTimeout(context.Background(), learnTimeout)
+	defer cancel()
+	if err := p.verify(h, body, p.findOrLearn(ctx)); err != nil {
 		return notice{}, err
 	}
 	fields, err := parseJSON(body)

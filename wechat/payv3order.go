@@ -15,9 +15,28 @@ func (p *PayV3) Query(ctx context.Context, outTradeNo string) (Payment, error) {
 	if err := checkTradeNo(opQuery, outTradeNo); err != nil {
 		return Payment{}, err
 	}
+	pay, err := p.query(ctx, "/v3/pay/transactions/out-trade-no/"+url.PathEscape(outTradeNo))
+	if err == nil && pay.OutTradeNo != outTradeNo {
+		return Payment{}, &Error{Op: opQuery, Status: http.StatusOK, Kind: ErrNonsense, Msg: "the answer is about another order"}
+	}
+	return pay, err
+}
+
+// QueryTransaction asks for an order by WeChat Pay's number (/v3/pay/transactions/id/…); see Pay.
+func (p *PayV3) QueryTransaction(ctx context.Context, transactionID string) (Payment, error) {
+	if err := checkTransactionID(transactionID); err != nil {
+		return Payment{}, err
+	}
+	pay, err := p.query(ctx, "/v3/pay/transactions/id/"+transactionID)
+	if err == nil && pay.TransactionID != transactionID {
+		return Payment{}, &Error{Op: opQuery, Status: http.StatusOK, Kind: ErrNonsense, Msg: "the answer is about another order"}
+	}
+	return pay, err
+}
+
+func (p *PayV3) query(ctx context.Context, path string) (Payment, error) {
 	var raw json.RawMessage
-	uri := "/v3/pay/transactions/out-trade-no/" + url.PathEscape(outTradeNo) + "?mchid=" + url.QueryEscape(p.mchID)
-	if err := p.call(ctx, opQuery, http.MethodGet, uri, nil, &raw, p.hide()); err != nil {
+	if err := p.ask(ctx, opQuery, http.MethodGet, path+"?mchid="+url.QueryEscape(p.mchID), nil, &raw, p.hide()); err != nil {
 		return Payment{}, err
 	}
 	fields, err := parseJSON(raw)
@@ -28,7 +47,7 @@ func (p *PayV3) Query(ctx context.Context, outTradeNo string) (Payment, error) {
 	if err != nil {
 		return Payment{}, nonsense(opQuery, err)
 	}
-	if pay.OutTradeNo != outTradeNo || pay.MchID != p.mchID {
+	if pay.MchID != p.mchID {
 		return Payment{}, &Error{Op: opQuery, Status: http.StatusOK, Kind: ErrNonsense, Msg: "the answer is about another order"}
 	}
 	return pay, nil
@@ -46,7 +65,7 @@ func (p *PayV3) Close(ctx context.Context, outTradeNo string) error {
 		return &Error{Op: opClose, Kind: ErrRequest, Msg: "the request cannot be written as JSON"}
 	}
 	uri := "/v3/pay/transactions/out-trade-no/" + url.PathEscape(outTradeNo) + "/close"
-	return closedAlready(p.call(ctx, opClose, http.MethodPost, uri, body, nil, p.hide()))
+	return closedAlready(p.ask(ctx, opClose, http.MethodPost, uri, body, nil, p.hide()))
 }
 
 // Refund asks for a refund (/v3/refund/domestic/refunds); see Pay.
@@ -70,7 +89,7 @@ func (p *PayV3) Refund(ctx context.Context, r RefundOrder) (Refund, error) {
 		return Refund{}, &Error{Op: opRefund, Kind: ErrRequest, Msg: "the refund cannot be written as JSON"}
 	}
 	var raw json.RawMessage
-	if err := p.call(ctx, opRefund, http.MethodPost, "/v3/refund/domestic/refunds", body, &raw, p.hide()); err != nil {
+	if err := p.ask(ctx, opRefund, http.MethodPost, "/v3/refund/domestic/refunds", body, &raw, p.hide()); err != nil {
 		return Refund{}, err
 	}
 	got, err := openRefundAnswer(opRefund, raw, r.OutRefundNo)
@@ -87,7 +106,7 @@ func (p *PayV3) QueryRefund(ctx context.Context, outRefundNo string) (Refund, er
 	}
 	var raw json.RawMessage
 	uri := "/v3/refund/domestic/refunds/" + url.PathEscape(outRefundNo)
-	if err := p.call(ctx, opQueryRefund, http.MethodGet, uri, nil, &raw, p.hide()); err != nil {
+	if err := p.ask(ctx, opQueryRefund, http.MethodGet, uri, nil, &raw, p.hide()); err != nil {
 		return Refund{}, err
 	}
 	return openRefundAnswer(opQueryRefund, raw, outRefundNo)

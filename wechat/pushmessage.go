@@ -78,6 +78,20 @@ func newPushMessage(f map[string]any, plain []byte) (*PushMessage, error) {
 // has it behind qrscene_ in the former.
 func (m *PushMessage) SceneKey() string { return strings.TrimPrefix(m.EventKey, "qrscene_") }
 
+// ReplyQuota is how many customer-service messages WeChat lets the shop send after this push, and for how long; 0:
+// it opens no window. A newer window of the same length takes the place of an older one.
+func (m *PushMessage) ReplyQuota() (messages int, within time.Duration) {
+	switch m.Typed().(type) {
+	case TextMessage, ImageMessage, VoiceMessage, VideoMessage, LocationMessage, LinkMessage, CardMessage:
+		return MessageQuota, MessageWindow
+	case EnterSession:
+		return EnterQuota, EnterWindow
+	case Follow, Scan, MenuClick, MenuEvent:
+		return DeedQuota, DeedWindow
+	}
+	return 0, 0
+}
+
 // Key is what makes it the same push again: MsgId, else sender, time, event and a discriminator (a hash
 // over all fields, because two events of one kind may happen in one second). At most some 600 bytes.
 func (m *PushMessage) Key() string {

@@ -37,6 +37,40 @@ func (m *PushMessage) ImageReply(mediaID string) []byte {
 	return m.reply("image", field{"Image", fields{{"MediaId", mediaID}}})
 }
 
+// VoiceReply answers with a recording that was uploaded before.
+func (m *PushMessage) VoiceReply(mediaID string) []byte {
+	if mediaID == "" {
+		return noReply
+	}
+	return m.reply("voice", field{"Voice", fields{{"MediaId", mediaID}}})
+}
+
+// VideoReply answers with a video that was uploaded before; title and description may be empty.
+func (m *PushMessage) VideoReply(mediaID, title, description string) []byte {
+	if mediaID == "" {
+		return noReply
+	}
+	return m.reply("video", field{"Video", fields{{"MediaId", mediaID}, {"Title", title}, {"Description", description}}})
+}
+
+// Music is a song on a web server. ThumbMediaID is a picture that was uploaded before, and required.
+type Music struct {
+	Title, Description string
+	URL, HQURL         string // HQURL: of better quality, played over WLAN
+	ThumbMediaID       string
+}
+
+// MusicReply answers with a song.
+func (m *PushMessage) MusicReply(song Music) []byte {
+	if song.ThumbMediaID == "" {
+		return noReply
+	}
+	return m.reply("music", field{"Music", fields{
+		{"Title", song.Title}, {"Description", song.Description}, {"MusicUrl", song.URL},
+		{"HQMusicUrl", orElse(song.HQURL, song.URL)}, {"ThumbMediaId", song.ThumbMediaID},
+	}})
+}
+
 // NewsReply answers with cards: to an event at most eight, to a message one (WeChat takes no more); those
 // beyond are left out.
 func (m *PushMessage) NewsReply(articles []Article) []byte {

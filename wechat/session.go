@@ -73,7 +73,15 @@ func (c *Client) redeem(ctx context.Context, code string) (Session, error) {
 	return c.redeemOnce(ctx, code)
 }
 
-func (c *Client) redeemOnce(ctx context.Context, code string) (Session, error) {
+func (c *Client) redeemOnce(ctx context.Context, code string) (s Session, err error) {
+	err = c.call(ctx, opLogin, func(ctx context.Context) error {
+		s, err = c.askSession(ctx, code)
+		return err
+	})
+	return s, err
+}
+
+func (c *Client) askSession(ctx context.Context, code string) (Session, error) {
 	hide := []string{c.secret, url.QueryEscape(c.secret), code, url.QueryEscape(code)}
 	q := url.Values{"appid": {c.appID}, "secret": {c.secret}, "js_code": {code}, "grant_type": {"authorization_code"}}
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.base+"/sns/jscode2session?"+q.Encode(), nil)
@@ -92,10 +100,19 @@ func (c *Client) redeemOnce(ctx context.Context, code string) (Session, error) {
 	if err := a.open(opLogin, &got, false, hide); err != nil {
 		return Session{}, err
 	}
-	if got.OpenID == "" || got.SessionKey == "" {
+	switch {
+	case got.OpenID == "" || got.SessionKey == "":
 		return Session{}, &Error{Op: opLogin, Status: a.status, Kind: ErrNonsense, Msg: "success without openid or session_key"}
+	case !isSessionKey(got.SessionKey):
+		return Session{}, &Error{Op: opLogin, Status: a.status, Kind: ErrNonsense, Msg: "a session_key that is not base64 of 16 bytes"}
 	}
 	return Session{OpenID: got.OpenID, UnionID: got.UnionID, SessionKey: got.SessionKey}, nil
+}
+
+// isSessionKey tells whether s can be what it is used for: the key of AES-128, in base64.
+func isSessionKey(s string) bool {
+	key, err := strictBase64(s)
+	return err == nil && len(key) == 16
 }
 
 // CheckRawData compares signature with sha1(rawData + sessionKey), in constant time. rawData must be

@@ -27,10 +27,10 @@ func say(status int, body string) http.HandlerFunc {
 
 func TestCode2Session_success(t *testing.T) {
 	for name, body := range map[string]string{
-		"no errcode":         `{"openid":"o1","session_key":"k1","unionid":"u1"}`,
-		"errcode 0":          `{"errcode":0,"errmsg":"ok","openid":"o1","session_key":"k1","unionid":"u1"}`,
-		"errcode as text":    `{"errcode":"0","openid":"o1","session_key":"k1","unionid":"u1"}`,
-		"unknown new fields": `{"openid":"o1","session_key":"k1","unionid":"u1","expires_in":7200,"x":{"y":[1]}}`,
+		"no errcode":         `{"openid":"o1","session_key":"AAAAAAAAAAAAAAAAAAAAAA==","unionid":"u1"}`,
+		"errcode 0":          `{"errcode":0,"errmsg":"ok","openid":"o1","session_key":"AAAAAAAAAAAAAAAAAAAAAA==","unionid":"u1"}`,
+		"errcode as text":    `{"errcode":"0","openid":"o1","session_key":"AAAAAAAAAAAAAAAAAAAAAA==","unionid":"u1"}`,
+		"unknown new fields": `{"openid":"o1","session_key":"AAAAAAAAAAAAAAAAAAAAAA==","unionid":"u1","expires_in":7200,"x":{"y":[1]}}`,
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := newTestClient(t, func(w http.ResponseWriter, r *http.Request) {
@@ -42,7 +42,7 @@ func TestCode2Session_success(t *testing.T) {
 				_, _ = io.WriteString(w, body)
 			})
 			s, err := c.Code2Session(t.Context(), "code+/=1")
-			if err != nil || s != (Session{OpenID: "o1", UnionID: "u1", SessionKey: "k1"}) {
+			if err != nil || s != (Session{OpenID: "o1", UnionID: "u1", SessionKey: "AAAAAAAAAAAAAAAAAAAAAA=="}) {
 				t.Error(s.OpenID, err)
 			}
 		})
@@ -163,7 +163,7 @@ func TestCode2Session_busyOnce(t *testing.T) {
 			_, _ = io.WriteString(w, `{"errcode":-1}`)
 			return
 		}
-		_, _ = io.WriteString(w, `{"openid":"o1","session_key":"k1"}`)
+		_, _ = io.WriteString(w, `{"openid":"o1","session_key":"AAAAAAAAAAAAAAAAAAAAAA=="}`)
 	})
 	if s, err := c.Code2Session(t.Context(), "code"); err != nil || s.OpenID != "o1" {
 		t.Error(err)
@@ -190,7 +190,7 @@ func TestCode2Session_doubleTap(t *testing.T) {
 				return answered(`{"errcode":40163}`), nil
 			}
 			<-gate
-			return answered(`{"openid":"o1","session_key":"k1"}`), r.Context().Err()
+			return answered(`{"openid":"o1","session_key":"AAAAAAAAAAAAAAAAAAAAAA=="}`), r.Context().Err()
 		})}})
 		if err != nil {
 			t.Fatal(err)
@@ -237,7 +237,7 @@ var testKey, testIV = []byte("0123456789abcdef"), []byte("fedcba9876543210")
 
 func TestDecryptUserData(t *testing.T) {
 	const now = 1768444496
-	c := &Client{appID: testAppID, now: at(now)}
+	c := clientAt(testAppID, now)
 	mark := func(at int64, appID string) string {
 		return fmt.Sprintf(`"watermark":{"timestamp":%d,"appid":%q}`, at, appID)
 	}
@@ -271,7 +271,7 @@ func TestDecryptUserData(t *testing.T) {
 		})
 	}
 	v := encryptedVector(t)
-	c = &Client{appID: v.AppID, now: at(v.Watermark)}
+	c = clientAt(v.AppID, v.Watermark)
 	for name, in := range map[string][3]string{
 		"key of another session": {"AAAAAAAAAAAAAAAAAAAAAA==", v.Encrypted, v.IV},
 		"key too short":          {"AAAA", v.Encrypted, v.IV},

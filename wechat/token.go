@@ -9,9 +9,12 @@ import (
 	"time"
 )
 
-// A TokenStore shares access tokens between processes. cmd joins it to the database.
+// A TokenStore shares between processes what WeChat gives for a while: access tokens, and beside them media
+// ids, platform certificates and the like, under names that begin with their kind ("access_token:",
+// "media:" …). Names have at most 128 bytes, values at most 60 KiB; what has expired may be deleted. cmd joins it to
+// the database.
 type TokenStore interface {
-	// Load returns the token kept under name and until when it is to be used; expiresAt zero: none.
+	// Load returns what is kept under name and until when it is to be used; expiresAt zero: nothing.
 	Load(ctx context.Context, name string) (token string, expiresAt time.Time, err error)
 	Save(ctx context.Context, name, token string, expiresAt time.Time) error
 	// Lock asks for the right to fetch; false: somebody else is fetching, Load again soon.
@@ -33,7 +36,10 @@ const (
 	renewPause = 5 * time.Second
 )
 
-const opToken = "stable_token"
+const (
+	opToken        = "stable_token"
+	opClassicToken = "token"
+)
 
 // A token as it was adopted. gen tells two adoptions of the same text apart.
 type token struct {
@@ -122,9 +128,9 @@ func (c *Client) renew(ctx context.Context, refused token) (token, error) {
 		return last, nil
 	}
 	if c.store == nil {
-		return c.fetch(ctx, refused)
+		return c.fetch(ctx, refused, false)
 	}
-	name := "access_token:" + c.appID
+	name := c.tokenName()
 	giveUp := time.Now().Add(c.timeout * 3 / 4)
 	for {
 		if t, ok := c.load(ctx, name, refused); ok {
@@ -132,6 +138,9 @@ func (c *Client) renew(ctx context.Context, refused token) (token, error) {
 		}
 		ok, unlock, err := c.store.Lock(ctx, name, lockFor)
 		if err != nil {
+			if c.classic { // two that fetch would each kill the other's token
+				return token{}, &Error{Op: opClassicToken, Kind: ErrBusy, RetryAfter: time.Second, Msg: "no lock for fetching"}
+			}
 			c.log.Warn("access token: no lock, fetching without", "err", err)
 			break
 		}
@@ -143,6 +152,9 @@ func (c *Client) renew(ctx context.Context, refused token) (token, error) {
 			break
 		}
 		if time.Now().After(giveUp) {
+			if c.classic {
+				return token{}, &Error{Op: opClassicToken, Kind: ErrBusy, RetryAfter: time.Second, Msg: "another process is fetching"}
+			}
 			c.log.Warn("access token: another process is fetching for too long, fetching too")
 			break
 		}
@@ -152,7 +164,7 @@ func (c *Client) renew(ctx context.Context, refused token) (token, error) {
 			return token{}, &Error{Op: opToken, Kind: ErrBusy, Err: ctx.Err()}
 		}
 	}
-	t, err := c.fetch(ctx, refused)
+	t, err := c.fetch(ctx, refused, false)
 	if err != nil {
 		return token{}, err
 	}
@@ -175,30 +187,40 @@ func (c *Client) load(ctx context.Context, name string, refused token) (token, b
 	return c.adopt(value, useUntil, useUntil), true
 }
 
-func (c *Client) fetch(ctx context.Context, refused token) (token, error) {
-	hide := []string{c.secret}
-	body, err := encode(struct {
-		GrantType    string `json:"grant_type"`
-		AppID        string `json:"appid"`
-		Secret       string `json:"secret"`
-		ForceRefresh bool   `json:"force_refresh"`
-	}{"client_credential", c.appID, c.secret, false})
-	if err != nil {
-		return token{}, &Error{Op: opToken, Kind: ErrConfig, Err: bare(err, hide)}
+// tokenName is where the store keeps our token. The two kinds of token live side by side, and have nothing to
+// do with each other.
+func (c *Client) tokenName() string {
+	if c.classic {
+		return "access_token:classic:" + c.appID
 	}
-	a, err := c.postJSON(ctx, opToken, "/cgi-bin/stable_token", body, hide)
-	if err != nil {
-		return token{}, err
+	return "access_token:" + c.appID
+}
+
+func (c *Client) fetch(ctx context.Context, refused token, force bool) (token, error) {
+	op := opToken
+	if c.classic {
+		op = opClassicToken
 	}
 	var got struct {
 		AccessToken string `json:"access_token"`
 		ExpiresIn   int64  `json:"expires_in"`
 	}
-	if err := a.open(opToken, &got, false, hide); err != nil {
+	err := c.call(ctx, op, func(ctx context.Context) error {
+		hide := []string{c.secret, url.QueryEscape(c.secret)}
+		a, err := c.askForToken(ctx, op, force, hide)
+		if err != nil {
+			return err
+		}
+		if err := a.open(op, &got, false, hide); err != nil {
+			return err
+		}
+		if got.AccessToken == "" || got.ExpiresIn <= 0 || got.ExpiresIn > 24*60*60 {
+			return &Error{Op: op, Status: a.status, Kind: ErrNonsense, Msg: "success without a token or its lifetime"}
+		}
+		return nil
+	})
+	if err != nil {
 		return token{}, err
-	}
-	if got.AccessToken == "" || got.ExpiresIn <= 0 || got.ExpiresIn > 24*60*60 {
-		return token{}, &Error{Op: opToken, Status: a.status, Kind: ErrNonsense, Msg: "success without a token or its lifetime"}
 	}
 	now, life := c.now(), time.Duration(got.ExpiresIn)*time.Second
 	slack := min(tokenSlack, life/5)
@@ -212,6 +234,27 @@ func (c *Client) fetch(ctx context.Context, refused token) (token, error) {
 	return t, nil
 }
 
+func (c *Client) askForToken(ctx context.Context, op string, force bool, hide []string) (answer, error) {
+	if c.classic {
+		q := url.Values{"grant_type": {"client_credential"}, "appid": {c.appID}, "secret": {c.secret}}
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.base+"/cgi-bin/token?"+q.Encode(), nil)
+		if err != nil {
+			return answer{}, &Error{Op: op, Kind: ErrConfig, Err: bare(err, hide)}
+		}
+		return roundTrip(c.http, req, op, c.timeout, hide)
+	}
+	body, err := encode(struct {
+		GrantType    string `json:"grant_type"`
+		AppID        string `json:"appid"`
+		Secret       string `json:"secret"`
+		ForceRefresh bool   `json:"force_refresh"`
+	}{"client_credential", c.appID, c.secret, force})
+	if err != nil {
+		return answer{}, &Error{Op: op, Kind: ErrConfig, Err: bare(err, hide)}
+	}
+	return c.postJSON(ctx, op, "/cgi-bin/stable_token", body, hide)
+}
+
 // post calls an API that wants an access token. A token that WeChat refuses is dropped, if it is still
 // the one in use, and the call is made once more with the next.
 func (c *Client) post(ctx context.Context, op, path string, in, out any, hide ...string) error {
@@ -219,7 +262,7 @@ func (c *Client) post(ctx context.Context, op, path string, in, out any, hide ..
 	if err != nil {
 		return &Error{Op: op, Kind: ErrRequest, Msg: "the request cannot be written as JSON"}
 	}
-	return c.withToken(ctx, op, hide, func(t token, hide []string) error {
+	return c.withToken(ctx, op, hide, func(ctx context.Context, t token, hide []string) error {
 		a, err := c.postJSON(ctx, op, withQuery(path, t, nil), body, hide)
 		if err != nil {
 			return err
@@ -230,7 +273,7 @@ func (c *Client) post(ctx context.Context, op, path string, in, out any, hide ..
 
 // get is post for an API that is asked by its query.
 func (c *Client) get(ctx context.Context, op, path string, q url.Values, out any, hide ...string) error {
-	return c.withToken(ctx, op, hide, func(t token, hide []string) error {
+	return c.withToken(ctx, op, hide, func(ctx context.Context, t token, hide []string) error {
 		req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.base+withQuery(path, t, q), nil)
 		if err != nil {
 			return &Error{Op: op, Kind: ErrConfig, Err: bare(err, hide)}
@@ -244,9 +287,11 @@ func (c *Client) get(ctx context.Context, op, path string, q url.Values, out any
 }
 
 // withToken calls once, and once more if the token is refused. What call is to hide holds the token too.
-func (c *Client) withToken(ctx context.Context, op string, hide []string, call func(t token, hide []string) error) error {
+func (c *Client) withToken(ctx context.Context, op string, hide []string, call func(ctx context.Context, t token, hide []string) error) error {
 	once := func(t token) error {
-		return call(t, append([]string{c.secret, t.value, url.QueryEscape(t.value)}, hide...))
+		return c.call(ctx, op, func(ctx context.Context) error {
+			return call(ctx, t, append([]string{c.secret, t.value, url.QueryEscape(t.value)}, hide...))
+		})
 	}
 	t, err := c.token(ctx, token{})
 	if err != nil {

@@ -148,8 +148,8 @@ func TestAccessToken_oldOneWhileWeChatIsAway(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	if fetches, _ := p.count(); fetches != 2 {
-		t.Errorf("%d fetches, want one and one vain one", fetches)
+	if fetches, _ := p.count(); fetches != 3 {
+		t.Errorf("%d fetches, want one, and a vain one with its repeat", fetches)
 	}
 	now.Store(7200)
 	if _, err := c.AccessToken(t.Context()); !errors.Is(err, ErrBusy) {
@@ -368,7 +368,7 @@ func TestSendCustom_bodies(t *testing.T) {
 		{CustomMessage{Image: &CustomImage{"m1"}}, `{"touser":"o1","msgtype":"image","image":{"media_id":"m1"}}`},
 		{CustomMessage{Link: &CustomLink{"t", "d", "https://a.example/?x=1&y=2", "https://a.example/i.png"}},
 			`{"touser":"o1","msgtype":"link","link":{"title":"t","description":"d","url":"https://a.example/?x=1&y=2","thumb_url":"https://a.example/i.png"}}`},
-		{CustomMessage{Card: &CustomCard{"t", "pages/index?a=1", "m2"}},
+		{CustomMessage{Card: &CustomCard{Title: "t", PagePath: "pages/index?a=1", ThumbMediaID: "m2"}},
 			`{"touser":"o1","msgtype":"miniprogrampage","miniprogrampage":{"title":"t","pagepath":"pages/index?a=1","thumb_media_id":"m2"}}`},
 	} {
 		if err := c.SendCustom(t.Context(), "o1", v.m); err != nil {

@@ -44,7 +44,7 @@ func TestVectors_login(t *testing.T) {
 		if err != nil || string(plain) != v.Plaintext {
 			t.Fatalf("%v\n%s", err, plain)
 		}
-		c := &Client{appID: v.AppID, now: at(v.Watermark + 60)}
+		c := clientAt(v.AppID, v.Watermark+60)
 		got, err := c.DecryptUserData(v.SessionKey, v.Encrypted, v.IV)
 		if err != nil {
 			t.Fatal(err)
@@ -300,7 +300,9 @@ func vectorPay(t testing.TB, v v3Vector) *PayV3 {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &PayV3{key: []byte(v.APIv3Key), publicID: v.Headers["Wechatpay-Serial"], public: vectorPublicKey(t), now: at(seconds + 3)}
+	p := &PayV3{line: newLine("pay", nil, nil, nil, at(seconds+3)), key: []byte(v.APIv3Key), publicID: v.Headers["Wechatpay-Serial"]}
+	p.ring.add(p.now(), ringKey{PayKey: PayKey{Serial: p.publicID}, public: vectorPublicKey(t)})
+	return p
 }
 
 func TestVectors_payV3(t *testing.T) {
