@@ -210,15 +210,18 @@ func (c *Conn) welcome(rooms []string) {
 	if start != nil {
 		start.start()
 	}
+	var late []*joining
 	for _, j := range joined {
 		if j.err == nil {
 			c.begin(ctx, j)
 		}
 		if j.err != nil && !errors.As(j.err, new(*refusal)) {
 			j.err = c.away("connect", j.err)
+			late = append(late, j)
 		}
 	}
 	c.finish(joined, func() []byte { return c.proto.welcome(c, joined) })
+	c.hub.late.later(c, late)
 }
 
 func (c *Conn) appendWelcome(joined []*joining) []byte {

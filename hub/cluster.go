@@ -18,6 +18,8 @@ type Cluster interface {
 	Node() string
 	// Healthy is nil while what this node says is seen to come round to it. Else it says what is wrong.
 	Healthy() error
+	// State says how well this node is heard.
+	State() BrokerState
 	// Order reaches Obey on every other node within a second, and on one that is cut off when it is back.
 	Order(ctx context.Context, order []byte) error
 	// Renew gives the room's stream another Epoch, if it still has at's and ends before at.Offset: it has lost
@@ -65,6 +67,14 @@ func (h *Hub) Healthy() error {
 	return h.cluster.Healthy()
 }
 
+// BrokerState is how well this node is heard by its Cluster; ok is false without one.
+func (h *Hub) BrokerState() (s BrokerState, ok bool) {
+	if h.cluster == nil {
+		return s, false
+	}
+	return h.cluster.State(), true
+}
+
 // Node names this node in its Cluster; empty without one.
 func (h *Hub) Node() string {
 	if h.cluster == nil {
@@ -79,6 +89,7 @@ func (h *Hub) joinCluster() {
 		return
 	}
 	h.cluster = c
+	h.log = consequences(h.log)
 	h.roll = newRoll(h, c)
 	c.Attach(Neighbours{Doubt: h.roll.doubt, Recount: h.roll.recount, Obey: h.obey, Went: h.sayGone})
 	h.start(h.roll.run)

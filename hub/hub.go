@@ -161,6 +161,7 @@ type Hub struct {
 	roomHeads batcher[Position]
 	mailHeads batcher[Position]
 	acked     batcher[uint64]
+	late      latecomers
 	writings  writings
 
 	ctx    context.Context // ends when the hub is shut down
@@ -214,6 +215,7 @@ func New(o Options) (*Hub, error) {
 		h.addresses[i].lists = make(map[netip.Addr]*addressList)
 	}
 	h.ctx, h.cancel = context.WithCancel(context.Background())
+	h.late.hub = h
 	h.roomHeads = batcher[Position]{hub: h, ask: h.broker.Heads}
 	if h.mail != nil {
 		h.mailHeads = batcher[Position]{hub: h, ask: h.mail.Heads}

@@ -110,7 +110,9 @@ func (c *Conn) settle(joined []*joining, first func() []byte) bool {
 			return false
 		}
 	}
-	c.sendLocked(piece{buf: first(), frames: 1, replay: true})
+	if b := first(); len(b) > 0 {
+		c.sendLocked(piece{buf: b, frames: 1, replay: true})
+	}
 	for _, j := range joined {
 		if j.m == nil || j.m.held == nil {
 			continue

@@ -51,6 +51,7 @@ type RedisBroker struct {
 	tell    atomic.Pointer[Neighbours]
 	awayTo  atomic.Int64 // Unix ns until which nothing is tried
 	orders  orderBook
+	outage  outage
 
 	linesMu sync.Mutex
 	lines   [partitions]*line // Cluster: by partition, from the first room on; else only the first
@@ -99,7 +100,7 @@ func newRedisBroker(ctx context.Context, o RedisOptions, clock redisClock) (*Red
 	u.DialerRetries = 1
 	u.ContextTimeoutEnabled = true
 	u.DialTimeout, u.ReadTimeout, u.WriteTimeout, u.PoolTimeout = clock.patience, clock.patience, clock.patience, clock.patience
-	b := &RedisBroker{client: redis.NewUniversalClient(u), log: o.Logger, node: newEpoch(), clock: clock}
+	b := &RedisBroker{client: redis.NewUniversalClient(u), log: consequences(o.Logger), outage: outage{log: o.Logger}, node: newEpoch(), clock: clock}
 	_, b.sharded = b.client.(*redis.ClusterClient)
 	b.ctx, b.cancel = context.WithCancel(context.Background())
 	for i, tag := range partitionTags() {
@@ -116,9 +117,7 @@ func newRedisBroker(ctx context.Context, o RedisOptions, clock redisClock) (*Red
 	l := b.line(ordersRoom)
 	ctx, cancel := context.WithTimeout(ctx, clock.patience)
 	defer cancel()
-	if err := l.firstTrip(ctx); err != nil {
-		b.log.Warn("redis does not answer yet", "error", err)
-	}
+	l.firstTrip(ctx) // one that does not come has been told
 	return b, nil
 }
 

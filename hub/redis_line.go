@@ -1,6 +1,7 @@
 package hub
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -149,14 +150,13 @@ func (l *line) healthy() error {
 var errSilent = errors.New("hub: redis: a subscription has gone silent")
 
 // firstTrip waits for the first round trip.
-func (l *line) firstTrip(ctx context.Context) error {
+func (l *line) firstTrip(ctx context.Context) {
 	select {
 	case <-l.first:
-		return nil
 	case <-ctx.Done():
 		l.mu.Lock()
 		defer l.mu.Unlock()
-		return errors.Join(ErrAway, l.err)
+		l.broker.outage.lost(l, cmp.Or(l.err, context.Cause(ctx)))
 	}
 }
 
@@ -174,6 +174,7 @@ func (l *line) run() {
 	pause := lineRetry
 	for l.broker.ctx.Err() == nil {
 		began := time.Now()
+		before := l.seen.Load()
 		err := l.session()
 		if l.broker.ctx.Err() != nil {
 			return
@@ -181,7 +182,11 @@ func (l *line) run() {
 		l.mu.Lock()
 		l.err = err
 		l.mu.Unlock()
-		l.broker.log.Warn("a subscription to redis is replaced", "error", err)
+		if l.seen.Load() != before {
+			l.broker.outage.broken(err)
+		} else {
+			l.broker.outage.lost(l, err)
+		}
 		l.broker.doubt() // what depends on announcements alone has to be looked for
 		if time.Since(began) > l.broker.clock.lost {
 			pause = lineRetry
@@ -407,6 +412,7 @@ func (l *line) hear(got *redis.Message) {
 	if got.Channel == l.probe {
 		l.seen.Store(time.Now().UnixNano())
 		l.once.Do(func() { close(l.first) })
+		b.outage.found(l)
 		return
 	}
 	room, epoch, m, err := parseAnnouncement(got.Payload)

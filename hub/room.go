@@ -222,13 +222,14 @@ func (r *Room) begun(at Position, err error) {
 }
 
 // attach makes c a member that holds what is said after the Position returned, until it is settled. The
-// caller's pin becomes the member's, and hold the room's until then. It fails when the socket is being closed.
+// caller's pin becomes the member's, and hold the room's until then. It fails when the socket is being closed or is in the room.
 func (r *Room) attach(c *Conn, hold *held) (*member, Position, bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	m := &member{conn: c, room: r, from: r.seq, held: hold}
 	c.mu.Lock()
-	if c.departed || c.closing {
+	twice := slices.ContainsFunc(c.rooms, func(m *member) bool { return m.room == r }) // somebody else was faster
+	if c.departed || c.closing || twice {
 		c.mu.Unlock()
 		return nil, Position{}, false
 	}
