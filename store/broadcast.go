@@ -76,3 +76,16 @@ func (db *DB) FinishBroadcast(ctx context.Context, id string, answer json.RawMes
 	}
 	return nil
 }
+
+// Broadcast tells what is known of an idempotency key; within 24 hours of its first use. Later: ErrNotFound.
+func (db *DB) Broadcast(ctx context.Context, id string) (b Broadcast, err error) {
+	var at int64
+	err = db.engine.read(ctx, false, func(t *tx) error {
+		return t.row([]any{&b.ID, &b.BodyHash, (*[]byte)(&b.Answer), &at}, "SELECT id, body_hash, answer, at FROM broadcasts WHERE id = ?", id)
+	})
+	if err != nil {
+		return Broadcast{}, fmt.Errorf("broadcast %.128q: %w", id, err)
+	}
+	b.At = moment(at)
+	return b, nil
+}

@@ -262,14 +262,32 @@ func (db *DB) BuryOutbox(ctx context.Context, owner string, seq int64, reason st
 type OutboxStats struct {
 	Waiting, Dead int
 	Oldest        time.Time // of those waiting; zero: none
+	Kinds         map[TellingKind]KindStats
+}
+
+// KindStats are those of the waiting rows of one kind.
+type KindStats struct {
+	Waiting int
+	Due     time.Time // of the oldest that could be relayed now; zero: none
 }
 
 func (db *DB) OutboxStats(ctx context.Context) (OutboxStats, error) {
 	var s OutboxStats
-	var oldest int64
+	var first int64
 	err := db.engine.read(ctx, true, func(t *tx) error {
-		if err := t.row([]any{&s.Waiting, &oldest},
-			"SELECT COUNT(*), COALESCE(MIN(created_at), 0) FROM outbox WHERE state = 0"); err != nil {
+		s = OutboxStats{Kinds: make(map[TellingKind]KindStats)}
+		if err := t.rows(func(scan func(...any) error) error {
+			var kind TellingKind
+			var n int
+			var oldest, due int64
+			err := scan(&kind, &n, &oldest, &due)
+			s.Kinds[kind] = KindStats{n, moment(due)}
+			if s.Waiting += n; first == 0 || oldest < first {
+				first = oldest
+			}
+			return err
+		}, `SELECT kind, COUNT(*), MIN(created_at), COALESCE(MIN(CASE WHEN due_at <= ? THEN CASE WHEN due_at > created_at THEN due_at ELSE created_at END END), 0)
+			FROM outbox WHERE state = 0 GROUP BY kind`, stamp(t.now)); err != nil {
 			return err
 		}
 		return t.row([]any{&s.Dead}, "SELECT COUNT(*) FROM outbox WHERE state = 2")
@@ -277,7 +295,7 @@ func (db *DB) OutboxStats(ctx context.Context) (OutboxStats, error) {
 	if err != nil {
 		return OutboxStats{}, fmt.Errorf("outbox stats: %w", err)
 	}
-	s.Oldest = moment(oldest)
+	s.Oldest = moment(first)
 	return s, nil
 }
 

@@ -141,31 +141,44 @@ func (db *DB) Receipts(ctx context.Context, id, after string, limit int) ([]Rece
 	if in.err != nil {
 		return nil, fmt.Errorf("receipts: %w", in.err)
 	}
-	var all []Receipt
-	err := db.engine.read(ctx, true, func(t *tx) error {
+	all, err := db.receipts(ctx, "id = ? AND user_id > ?", id, after, limit)
+	if err != nil {
+		return nil, fmt.Errorf("receipts of %.128q: %w", id, err)
+	}
+	return all, nil
+}
+
+// Receipt tells of one user's letter. Unknown: ErrNotFound.
+func (db *DB) Receipt(ctx context.Context, id, user string) (Receipt, error) {
+	all, err := db.receipts(ctx, "id = ? AND user_id = ?", id, user, 1)
+	if err == nil && len(all) == 0 {
+		err = ErrNotFound
+	}
+	if err != nil {
+		return Receipt{}, fmt.Errorf("receipt of %.128q: %w", id, err)
+	}
+	return all[0], nil
+}
+
+func (db *DB) receipts(ctx context.Context, where, id, user string, limit int) (all []Receipt, err error) {
+	err = db.engine.read(ctx, true, func(t *tx) error {
 		err := t.rows(func(scan func(...any) error) error {
 			r, err := scanReceipt(scan)
 			all = append(all, r)
 			return err
 		}, `SELECT user_id, seq, id, action, stored_at, relayed_at, relayed_by, written_at, written_by, slow_at, acked_at, 0
-				FROM letters WHERE id = ? AND user_id > ?
+				FROM letters WHERE `+where+`
 			UNION ALL SELECT user_id, seq, id, action, stored_at, relayed_at, relayed_by, written_at, written_by, slow_at, acked_at, gone_at
-				FROM receipts WHERE id = ? AND user_id > ?
-			ORDER BY 1, 2 LIMIT ?`, id, after, id, after, limit)
-		if err != nil {
-			return err
-		}
+				FROM receipts WHERE `+where+`
+			ORDER BY 1, 2 LIMIT ?`, id, user, id, user, limit)
 		for i := range all {
-			if err := t.addFallback(&all[i]); err != nil {
-				return err
+			if err == nil {
+				err = t.addFallback(&all[i])
 			}
 		}
-		return nil
+		return err
 	})
-	if err != nil {
-		return nil, fmt.Errorf("receipts of %.128q: %w", id, err)
-	}
-	return all, nil
+	return all, err
 }
 
 func scanReceipt(scan func(...any) error) (Receipt, error) {

@@ -31,6 +31,14 @@ func (j *Jobs) askFollower(ctx context.Context, row store.OutboxRow) error {
 	return err
 }
 
+// appOf is the app that a row is about.
+func (j *Jobs) appOf(kind store.TellingKind) string {
+	if kind == store.TellCustomSend {
+		return j.appID
+	}
+	return j.mpAppID
+}
+
 // platform is the client of the account that a row is about; nil: not configured.
 func (j *Jobs) platform(kind store.TellingKind) *wechat.Client {
 	if kind == store.TellCustomSend {

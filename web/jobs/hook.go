@@ -32,15 +32,16 @@ const (
 	hookAnswer   = 4 << 10 // bytes of an answer that are read, so that its connection can be used again
 )
 
-// HookEvents are what a Hook can be told.
-var HookEvents = []string{"order.paid", "order.refunded"}
+// HookEvents are what a Hook is told when it names no events. By name it can also be told what WeChat pushes: push.text,
+// push.event.subscribe …; push.* are all of them.
+var HookEvents = []string{"order.paid", "order.refunded", "alarm"}
 
-// A Hook is an address of the shop's own system that hears of orders.
+// A Hook is an address of the shop's own system that hears of orders, alarms and pushes.
 type Hook struct {
 	Name         string   `koanf:"name"` // 1 to 32 of a-z 0-9 _ -
 	URL          string   `koanf:"url"`
 	Secret       string   `koanf:"secret"`        // signs every call; at least 16 bytes
-	Events       []string `koanf:"events"`        // empty: all
+	Events       []string `koanf:"events"`        // empty: all of HookEvents
 	AllowPrivate bool     `koanf:"allow_private"` // its address may be a private, loopback or link-local one
 }
 
@@ -54,7 +55,12 @@ func (h Hook) GoString() string { return h.String() }
 func (h Hook) LogValue() slog.Value { return slog.StringValue(h.String()) }
 
 // Wants tells whether the hook is told of an event.
-func (h Hook) Wants(event string) bool { return len(h.Events) == 0 || slices.Contains(h.Events, event) }
+func (h Hook) Wants(event string) bool {
+	push := strings.HasPrefix(event, "push.")
+	return len(h.Events) == 0 && !push || slices.Contains(h.Events, event) || push && slices.Contains(h.Events, "push.*")
+}
+
+var hookPushes = regexp.MustCompile(`^push\.(\*|[A-Za-z0-9_.]{1,100})$`)
 
 var hookNames = regexp.MustCompile(`^[a-z0-9_-]{1,32}$`)
 
@@ -64,7 +70,7 @@ func CheckHooks(hooks []Hook) error {
 	seen := map[string]bool{}
 	for i, h := range hooks {
 		u, err := url.Parse(h.URL)
-		unknown := slices.IndexFunc(h.Events, func(e string) bool { return !slices.Contains(HookEvents, e) })
+		unknown := slices.IndexFunc(h.Events, func(e string) bool { return !slices.Contains(HookEvents, e) && !hookPushes.MatchString(e) })
 		switch {
 		case !hookNames.MatchString(h.Name):
 			bad = append(bad, fmt.Errorf("hook %d: name must be 1 to 32 of a-z 0-9 _ -", i+1))
@@ -75,7 +81,7 @@ func CheckHooks(hooks []Hook) error {
 		case len(h.Secret) < 16:
 			bad = append(bad, fmt.Errorf("hook %s: secret must have at least 16 bytes", h.Name))
 		case unknown >= 0:
-			bad = append(bad, fmt.Errorf("hook %s: events can be %s", h.Name, strings.Join(HookEvents, ", ")))
+			bad = append(bad, fmt.Errorf("hook %s: events can be %s, push.* or push.KIND", h.Name, strings.Join(HookEvents, ", ")))
 		}
 		seen[h.Name] = true
 	}
@@ -139,9 +145,9 @@ func (j *Jobs) callChain(ctx context.Context, c *caller, events chain) {
 		delay := grow(row.Attempts-1, hookRetryMax)
 		switch {
 		case err == nil:
-			j.settle(ctx, []int64{row.Seq})
+			j.settle(ctx, row)
 			continue
-		case time.Since(row.CreatedAt)+delay > hookAge:
+		case time.Since(row.FreshAt)+delay > hookAge:
 			j.bury(ctx, row, fmt.Errorf("given up after %v: %w", hookAge, err))
 			continue
 		}

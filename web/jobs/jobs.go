@@ -37,15 +37,22 @@ type Options struct {
 	Store  *store.DB
 	WeChat *wechat.Client // nil: calls of WeChat wait in the outbox
 	MP     *wechat.Client // of the official account; likewise
-	Node   string         // names this process in leases, no other process may bear it; empty: a random name
-	Till   Till           // nil: nobody asks WeChat Pay about orders
+	AppID  string         // of WeChat
+	// MPAppID is that of MP.
+	MPAppID string
+	// Fallbacks are the rules by which mail is told another way; nil: it only waits.
+	Fallbacks *Fallbacks
+	Node      string // names this process in leases, no other process may bear it; empty: a random name
+	Till      Till   // nil: nobody asks WeChat Pay about orders
 	// OrderLife is how long an order may stay unpaid before it is closed. 0: two hours, as long as a prepay_id.
 	OrderLife time.Duration
 	Hooks     []Hook           // CheckHooks found them good
 	Now       func() time.Time // nil: time.Now; what decides whom to ask when
 	Logger    *slog.Logger     // nil: nothing is logged
-	// BeforeRelay, when set, is called after rows were claimed and before they are relayed (crash tests).
-	BeforeRelay func()
+	// BeforeRelay, BeforeSend and AfterSend, when set, are called where a process may die: after rows were claimed and
+	// before they are relayed; after it was written down that a letter is told another way and before WeChat is called;
+	// and when WeChat has answered.
+	BeforeRelay, BeforeSend, AfterSend func()
 }
 
 // Jobs relays until its context ends.
@@ -57,14 +64,20 @@ type Jobs struct {
 	owner       string
 	log         *slog.Logger
 	beforeRelay func()
+	beforeSend  func()
+	afterSend   func()
+	appID       string
+	mpAppID     string
+	book        *Fallbacks
 
 	till      Till
 	orderLife time.Duration
 	now       func() time.Time
 	chased    chased
 
-	again chan struct{} // 1 deep: a chain was settled, so what stood behind it can be claimed
-	rooms *lane         // own workers, so that a slow WeChat delays no notice
+	flows []*flow
+	stats tallies
+	rooms *lane // own workers, so that a slow WeChat delays no notice
 	sends *lane
 	hooks map[string]*caller // by name
 }
@@ -75,8 +88,8 @@ func New(o Options) *Jobs {
 		hub: o.Hub, db: o.Store, wechat: o.WeChat, mp: o.MP,
 		owner: o.Node, log: o.Logger, beforeRelay: o.BeforeRelay,
 		till: o.Till, orderLife: o.OrderLife, now: o.Now, hooks: make(map[string]*caller),
-		chased: chased{asked: make(map[string]time.Time), again: make(map[string]retry)},
-		again:  make(chan struct{}, 1),
+		chased:     chased{asked: make(map[string]time.Time), again: make(map[string]retry)},
+		beforeSend: o.BeforeSend, afterSend: o.AfterSend, appID: o.AppID, mpAppID: o.MPAppID, book: o.Fallbacks,
 	}
 	if j.orderLife <= 0 {
 		j.orderLife = orderLife
@@ -93,11 +106,14 @@ func New(o Options) *Jobs {
 	if j.log == nil {
 		j.log = slog.New(slog.DiscardHandler)
 	}
-	if j.beforeRelay == nil {
-		j.beforeRelay = func() {}
+	for _, f := range []*func(){&j.beforeRelay, &j.beforeSend, &j.afterSend} {
+		if *f == nil {
+			*f = func() {}
+		}
 	}
 	j.rooms = newLane(roomWorkers, batch, j.publishChain)
 	j.sends = newLane(sendWorkers, batch, j.sendChain)
+	j.flows = j.newFlows()
 	return j
 }
 
@@ -108,6 +124,9 @@ func (j *Jobs) Run(ctx context.Context) error {
 	all.Go(func() { j.rooms.run(ctx) })
 	all.Go(func() { j.sends.run(ctx) })
 	all.Go(func() { j.sweep(ctx) })
+	if j.book != nil {
+		all.Go(func() { j.fallBack(ctx) })
+	}
 	if j.till != nil {
 		all.Go(func() { j.chase(ctx) })
 	}

@@ -48,6 +48,9 @@ func newLane(workers, depth int, work func(context.Context, chain)) *lane {
 	return &lane{workers: workers, work: work, waiting: make(chan chain, depth)}
 }
 
+// space is how many chains it surely takes.
+func (l *lane) space() int { return cap(l.waiting) - len(l.waiting) }
+
 // offer hands a chain to the workers, or reports that the lane is full.
 func (l *lane) offer(c chain) bool {
 	select {

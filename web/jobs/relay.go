@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
+	"sync"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
@@ -31,77 +33,112 @@ const (
 	roomRetryMax = 5 * time.Second  // a Broker that is back is noticed soon
 	sendRetryMax = 5 * time.Minute  // of a WeChat that is away
 	quotaRetry   = time.Minute      // WeChat counts calls by the minute and by the day
+	roomAge      = 24 * time.Hour   // a notice is news no longer than that
 	sendAge      = 48 * time.Hour   // WeChat delivers a customer-service message no later than that
 	unconfigured = 60 * time.Second // nobody configures an app within a running process
 )
 
-// everyKind is what the relay carries.
-var everyKind = []store.TellingKind{store.TellMail, store.TellRoom, store.TellCustomSend, store.TellMPSend, store.TellFollower, store.TellHook}
+// A flow is a part of the outbox with a pace of its own, so that what is slow delays nothing else.
+type flow struct {
+	kinds []store.TellingKind
+	space func() int                                                         // rows that can be taken in hand now
+	take  func(ctx context.Context, rows []store.OutboxRow, until time.Time) // rows are ours until then
+	again chan struct{}                                                      // 1 deep: look once more
+}
 
-// relay claims what is due, until ctx ends.
+// flows divide the outbox by what it costs to relay: a ring nothing, a notice a round trip to the Broker, a message to
+// WeChat a tenth of a second, a hook whatever the shop's own system takes.
+func (j *Jobs) newFlows() []*flow {
+	lanes := func(l *lane) (func() int, func(context.Context, []store.OutboxRow, time.Time)) {
+		return l.space, func(_ context.Context, rows []store.OutboxRow, until time.Time) {
+			j.offer(l, rows[0].Kind, chains(rows, until))
+		}
+	}
+	roomSpace, rooms := lanes(j.rooms)
+	sendSpace, sends := lanes(j.sends)
+	flows := []*flow{
+		{kinds: []store.TellingKind{store.TellMail}, space: func() int { return batch }, take: func(ctx context.Context, rows []store.OutboxRow, _ time.Time) { j.ring(ctx, rows) }},
+		{kinds: []store.TellingKind{store.TellRoom}, space: roomSpace, take: rooms},
+		{kinds: []store.TellingKind{store.TellCustomSend, store.TellMPSend, store.TellFollower}, space: sendSpace, take: sends},
+		{kinds: []store.TellingKind{store.TellHook}, space: func() int { return batch }, take: j.callHooks},
+	}
+	for _, f := range flows {
+		f.again = make(chan struct{}, 1)
+	}
+	return flows
+}
+
+// relay claims what is due, until ctx ends: at once when this process committed something, or another one says that it
+// did; and every second, whoever died meanwhile.
 func (j *Jobs) relay(ctx context.Context) {
+	var all sync.WaitGroup
+	for _, f := range j.flows {
+		all.Go(func() { j.follow(ctx, f) })
+	}
 	poll := time.NewTicker(pollEvery)
 	defer poll.Stop()
-	failing := false
 	for ctx.Err() == nil {
-		n, err := j.claim(ctx)
-		if err != nil && ctx.Err() == nil && !failing {
-			j.log.Error("the outbox cannot be read, what was committed waits", "err", err)
-		}
-		if err == nil && failing {
-			j.log.Info("the outbox can be read again")
-		}
-		failing = err != nil
-		if n == batch {
-			continue // there may be more
-		}
 		select {
 		case <-ctx.Done():
 		case <-poll.C:
+			j.nudge("")
 		case <-j.db.Wake():
-		case <-j.again:
+			j.nudge("")
+		}
+	}
+	all.Wait()
+}
+
+// follow relays one flow.
+func (j *Jobs) follow(ctx context.Context, f *flow) {
+	failing := false
+	for ctx.Err() == nil {
+		n := min(f.space(), batch)
+		if n > 0 {
+			claimed, err := j.claim(ctx, f, n)
+			if err != nil && ctx.Err() == nil && !failing {
+				j.log.Error("the outbox cannot be read, what was committed waits", "kinds", f.kinds, "err", err)
+			}
+			if err == nil && failing {
+				j.log.Info("the outbox can be read again", "kinds", f.kinds)
+			}
+			failing = err != nil
+			if claimed == n {
+				continue // there may be more
+			}
+		}
+		select {
+		case <-ctx.Done():
+		case <-f.again:
 		}
 	}
 }
 
-// claim leases what is due, rings for mail at once, and hands the rest to its lane. A chain that finds its lane full
-// is left to its lease: it comes back by itself, and costs nothing until then.
-func (j *Jobs) claim(ctx context.Context) (int, error) {
+// claim leases what is due of a flow and takes it in hand.
+func (j *Jobs) claim(ctx context.Context, f *flow, n int) (int, error) {
 	claiming, cancel := context.WithTimeout(ctx, claimWait)
 	defer cancel()
 	until := time.Now().Add(lease)
-	rows, err := j.db.ClaimOutbox(claiming, j.owner, everyKind, batch, lease)
+	rows, err := j.db.ClaimOutbox(claiming, j.owner, f.kinds, n, lease)
 	if err != nil {
 		return 0, fmt.Errorf("claim: %w", err)
 	}
-	if len(rows) == 0 {
-		return 0, nil
-	}
-	j.beforeRelay()
-
-	kinds := make(map[store.TellingKind][]store.OutboxRow)
-	for _, row := range rows {
-		kinds[row.Kind] = append(kinds[row.Kind], row)
-	}
-	for kind, rows := range kinds {
-		switch kind {
-		case store.TellMail:
-			j.ring(ctx, rows)
-		case store.TellRoom:
-			j.offer(j.rooms, kind, chains(rows, until))
-		case store.TellCustomSend, store.TellMPSend, store.TellFollower:
-			j.offer(j.sends, kind, chains(rows, until))
-		case store.TellHook:
-			j.callHooks(ctx, rows, until)
-		default:
-			for _, row := range rows {
-				j.bury(ctx, row, fmt.Errorf("unknown kind %q", kind))
+	if len(rows) > 0 {
+		j.beforeRelay()
+		byKind := make(map[store.TellingKind][]store.OutboxRow) // one receiver's rows of two kinds are two chains
+		for _, row := range rows {
+			byKind[row.Kind] = append(byKind[row.Kind], row)
+		}
+		for _, kind := range f.kinds {
+			if len(byKind[kind]) > 0 {
+				f.take(ctx, byKind[kind], until)
 			}
 		}
 	}
 	return len(rows), nil
 }
 
+// offer hands chains to a lane. One that finds it full is left to its lease: it comes back by itself.
 func (j *Jobs) offer(l *lane, kind store.TellingKind, waiting []chain) {
 	for i, c := range waiting {
 		if !l.offer(c) {
@@ -113,29 +150,38 @@ func (j *Jobs) offer(l *lane, kind store.TellingKind, waiting []chain) {
 
 // ring tells the hub whose mail grew. It is the letters' own sequence that carries them, so one ring is enough.
 func (j *Jobs) ring(ctx context.Context, rows []store.OutboxRow) {
-	seqs := make([]int64, len(rows))
+	settled := make([]store.Rung, len(rows))
 	rung := make(map[string]bool, len(rows))
 	for i, row := range rows {
-		seqs[i] = row.Seq
+		settled[i] = store.Rung{Seq: row.Seq, User: row.To, ID: row.ID}
+		if j.book != nil {
+			if r := j.book.rule(row.Action); r != nil {
+				settled[i].Fallback = &r.after
+			}
+		}
 		if !rung[row.To] {
 			rung[row.To] = true
 			j.hub.Ring("user:" + row.To)
 		}
 	}
-	j.settle(ctx, seqs)
+	j.finish(ctx, rows, func(ctx context.Context) error { return j.db.SettleMail(ctx, j.owner, settled) })
 }
 
 // publishChain says a chain's messages in their room, in order, up to the first that fails.
 func (j *Jobs) publishChain(ctx context.Context, c chain) {
-	var done []int64
+	var done []store.OutboxRow
 	for _, row := range c.rows {
 		if !c.lasts(publishWait) {
 			break
 		}
+		if time.Since(row.FreshAt) > roomAge {
+			j.bury(ctx, row, errStale)
+			continue
+		}
 		err := j.publish(ctx, row)
 		switch {
 		case err == nil:
-			done = append(done, row.Seq)
+			done = append(done, row)
 			continue
 		case errors.Is(err, hub.ErrRoomName):
 			j.bury(ctx, row, err)
@@ -146,7 +192,7 @@ func (j *Jobs) publishChain(ctx context.Context, c chain) {
 		}
 		break
 	}
-	j.settle(ctx, done)
+	j.settle(ctx, done...)
 }
 
 // publish outlives ctx: a stop lets it end, and settles it.
@@ -170,7 +216,7 @@ func (j *Jobs) sendChain(ctx context.Context, c chain) {
 		}
 		switch err := j.send(ctx, row); {
 		case err == nil:
-			j.settle(ctx, []int64{row.Seq})
+			j.settle(ctx, row)
 		case permanent(err):
 			j.bury(ctx, row, err)
 		default:
@@ -184,12 +230,13 @@ func (j *Jobs) sendChain(ctx context.Context, c chain) {
 var (
 	errNoWeChat = errors.New("no WeChat app is configured")
 	errTooOld   = errors.New("waited longer than WeChat's 48 hours")
+	errStale    = errors.New("waited longer than a day: no news any more")
 	errPayload  = errors.New("not a customer-service message")
 )
 
 // send outlives ctx as publish does: a call cut off may have been heard, and would be made again.
 func (j *Jobs) send(ctx context.Context, row store.OutboxRow) error {
-	if time.Since(row.CreatedAt) > sendAge {
+	if time.Since(row.FreshAt) > sendAge {
 		return errTooOld
 	}
 	to := j.platform(row.Kind)
@@ -205,7 +252,15 @@ func (j *Jobs) send(ctx context.Context, row store.OutboxRow) error {
 	if err := json.Unmarshal(row.Payload, &m); err != nil {
 		return errPayload
 	}
-	return to.SendCustom(ctx, row.To, m)
+	err := to.SendCustom(ctx, row.To, m)
+	if used := errors.Is(err, wechat.ErrWindow); used || err == nil { // counted for those who ask how many are left
+		counting, cancel := context.WithTimeout(ctx, settleWait)
+		defer cancel()
+		if err := j.db.SpendReply(counting, j.appOf(row.Kind), row.To, used); err != nil {
+			j.log.Warn("a customer-service message was not counted", "id", row.ID, "err", err)
+		}
+	}
+	return err
 }
 
 // permanent tells whether trying again would be answered alike.
@@ -245,33 +300,55 @@ func grow(failed int, limit time.Duration) time.Duration {
 }
 
 // settle marks rows as done. It tries for some seconds also when ctx has ended; what it cannot settle is relayed again.
-func (j *Jobs) settle(ctx context.Context, seqs []int64) {
-	if len(seqs) == 0 {
+func (j *Jobs) settle(ctx context.Context, rows ...store.OutboxRow) {
+	if len(rows) == 0 {
 		return
 	}
+	seqs := make([]int64, len(rows))
+	for i, row := range rows {
+		seqs[i] = row.Seq
+	}
+	j.finish(ctx, rows, func(ctx context.Context) error { return j.db.SettleOutbox(ctx, j.owner, seqs) })
+}
+
+// finish settles rows of one kind.
+func (j *Jobs) finish(ctx context.Context, rows []store.OutboxRow, settle func(context.Context) error) {
+	kind := rows[0].Kind
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleWait)
 	defer cancel()
 	_, err := backoff.Retry(ctx, func() (struct{}, error) {
-		return struct{}{}, j.db.SettleOutbox(ctx, j.owner, seqs)
+		return struct{}{}, settle(ctx)
 	}, backoff.WithBackOff(&backoff.ExponentialBackOff{
 		InitialInterval: 50 * time.Millisecond, RandomizationFactor: 0.5, Multiplier: 2, MaxInterval: time.Second,
 	}))
 	if err != nil {
-		j.log.Error("relayed rows could not be settled and will be relayed again", "rows", len(seqs), "first", seqs[0], "err", err)
+		j.log.Error("relayed rows could not be settled and will be relayed again", "rows", len(rows), "err", err)
+	} else {
+		done := KindStats{Relayed: uint64(len(rows))}
+		for _, row := range rows {
+			done.Took += max(0, time.Since(row.FreshAt))
+		}
+		j.stats.add(kind, done)
 	}
-	j.nudge()
+	j.nudge(kind)
 }
 
-// nudge makes the relay claim again: what stood behind a row is free now.
-func (j *Jobs) nudge() {
-	select {
-	case j.again <- struct{}{}:
-	default:
+// nudge makes the flow of a kind look again: what stood behind a row is free now. "": every flow, something was committed.
+func (j *Jobs) nudge(kind store.TellingKind) {
+	for _, f := range j.flows {
+		if kind != "" && !slices.Contains(f.kinds, kind) {
+			continue
+		}
+		select {
+		case f.again <- struct{}{}:
+		default:
+		}
 	}
 }
 
 // postpone gives a row back, due after delay.
 func (j *Jobs) postpone(ctx context.Context, row store.OutboxRow, cause error, delay time.Duration) {
+	j.stats.add(row.Kind, KindStats{Retries: 1})
 	level := j.log.Info
 	if errors.Is(cause, wechat.ErrConfig) {
 		level = j.log.Error // somebody has to do something
@@ -286,11 +363,12 @@ func (j *Jobs) postpone(ctx context.Context, row store.OutboxRow, cause error, d
 
 // bury gives a row up, for an admin to see.
 func (j *Jobs) bury(ctx context.Context, row store.OutboxRow, cause error) {
+	j.stats.add(row.Kind, KindStats{GivenUp: 1})
 	j.log.Warn("relay gave up", "kind", row.Kind, "id", row.ID, "attempts", row.Attempts, "err", cause)
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleWait)
 	defer cancel()
 	if err := j.db.BuryOutbox(ctx, j.owner, row.Seq, cause.Error()); err != nil {
 		j.log.Warn("row could not be given up and comes back when its lease ends", "id", row.ID, "err", err)
 	}
-	j.nudge()
+	j.nudge(row.Kind)
 }
