@@ -151,15 +151,15 @@ func TestRun_refusedRoom(t *testing.T) {
 
 func TestRun_usage(t *testing.T) {
 	tests := map[string][]string{
-		"-api-key":        {"-token-key", "k1:" + fakeSecret, "-api-key", ""},
-		"-token-key":      {"-api-key", "k", "-token-key", "k1:short"},
-		"get tokens":      {"-api-key", "k"},
-		"there are":       {"-api-key", "k", "-token-key", "k1:" + fakeSecret, "-expect", "p98<1s"},
-		"not a time":      {"-api-key", "k", "-token-key", "k1:" + fakeSecret, "-expect", "p99<1"},
-		"needs -sim":      {"-api-key", "k", "-token-key", "k1:" + fakeSecret, "-scenario", "pay"},
+		"-api-key":     {"-token-key", "k1:" + fakeSecret, "-api-key", ""},
+		"-token-key":   {"-api-key", "k", "-token-key", "k1:short"},
+		"get tokens":   {"-api-key", "k"},
+		"there are":    {"-api-key", "k", "-token-key", "k1:" + fakeSecret, "-expect", "p98<1s"},
+		"not a time":   {"-api-key", "k", "-token-key", "k1:" + fakeSecret, "-expect", "p99<1"},
+		"needs -sim":   {"-api-key", "k", "-token-key", "k1:" + fakeSecret, "-scenario", "pay"},
 		"idle, fanout": {"-api-key", "k", "-token-key", "k1:" + fakeSecret, "-scenario", "party"},
-		"only flags":      {"-api-key", "k", "fanout"},
-		"http(s) URL":     {"-api-key", "k", "-token-key", "k1:" + fakeSecret, "-url", "localhost:8080"},
+		"only flags":   {"-api-key", "k", "fanout"},
+		"http(s) URL":  {"-api-key", "k", "-token-key", "k1:" + fakeSecret, "-url", "localhost:8080"},
 	}
 	for want, args := range tests {
 		var out, errOut bytes.Buffer

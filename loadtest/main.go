@@ -109,7 +109,7 @@ func playScenario(ctx context.Context, o options, t *target, s *sampler, line *p
 		own := o
 		own.clients = max(share(part.share, o.clients), 1)
 		own.first, first = first, first+own.clients
-		r := &round{options: own, target: t, scenario: scenarios[part.name], name: name + "/" + part.name, progress: line, sampler: s}
+		r := &round{options: own, target: t, scenario: scenarios[part.name], name: name + "/" + part.name, progress: line, sampler: s, shared: true}
 		g.Go(func() (err error) {
 			results[i], err = r.play(ctx)
 			return err

@@ -314,9 +314,10 @@ func (p *phone) take(f *frame, now time.Time) {
 	if !f.intact || !p.player.agree(f.n, f.Offset) {
 		p.tally.Altered++
 	}
-	if due := c.due(f.n); due.Before(p.since) {
+	switch due := c.due(f.n); {
+	case due.Before(p.since):
 		p.tally.Recovered++
-	} else {
+	case !p.slow: // what a frozen page waits for is its own fault
 		p.player.arrived(f.n, now.Sub(due))
 	}
 }

@@ -28,6 +28,7 @@ type round struct {
 	name     string // of the scenario, or of its part
 	progress *progress
 	sampler  *sampler
+	shared   bool // with other rounds at the same time
 
 	cast     cast
 	orders   []order
@@ -101,7 +102,9 @@ func (r *round) play(ctx context.Context) (result, error) {
 	}
 	got := r.count(found, took, err)
 	got.Connected = connected.Seconds()
-	got.cost(before, joined, settled, r.sampler.now(ctx), len(people))
+	if !r.shared {
+		got.cost(before, joined, settled, r.sampler.now(ctx), len(people))
+	}
 	return got, nil
 }
 
