@@ -69,6 +69,9 @@ var (
 	badFramesTotal = desc("wxhub_bad_frames_total", "Frames of clients that made no sense.")
 	closedTotal    = desc("wxhub_closed_total", "Sockets closed, by code.", "code")
 	recoveredTotal = desc("wxhub_recoveries_total", "Joins with a position, by result.", "recovered")
+	brokerUp       = desc("wxhub_broker_up", "1: what this node says is seen to come round to it; without Redis always.")
+	brokerSilent   = desc("wxhub_broker_silent_seconds", "Since the last round trip over the subscription that is worst off.")
+	brokerReplaced = desc("wxhub_broker_subscriptions_replaced_total", "Subscriptions to Redis that broke and were replaced.")
 	outboxWaiting  = desc("wxhub_outbox_waiting", "What committed and was not yet relayed.")
 	outboxDead     = desc("wxhub_outbox_dead", "What the relay gave up.")
 	outboxLag      = desc("wxhub_outbox_lag_seconds", "Age of the oldest waiting row.")
@@ -96,6 +99,15 @@ func (f hubFigures) Collect(ch chan<- prometheus.Metric) {
 	count(recoveredTotal, h.NotRecovered, "false")
 	for code, n := range h.Closed {
 		count(closedTotal, n, strconv.Itoa(code))
+	}
+	up := 1.0
+	if f.s.o.Hub.Healthy() != nil {
+		up = 0
+	}
+	gauge(brokerUp, up)
+	if b, ok := f.s.o.Hub.BrokerState(); ok {
+		gauge(brokerSilent, b.Silent.Seconds())
+		count(brokerReplaced, b.Replaced)
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()

@@ -83,6 +83,7 @@ type Server struct {
 	codes     codes
 	started   time.Time
 	leaving   atomic.Bool
+	readiness atomic.Value // string: what the last look at it found
 
 	addresses, users, adminTries, handshakes *limiter
 }
@@ -275,22 +276,29 @@ func (s *Server) Run(ctx context.Context) error {
 // NotReady turns readiness red before a stop.
 func (s *Server) NotReady() { s.leaving.Store(true) }
 
-// ready tells a balancer whether to send traffic here: not while this node stops or its store cannot be written.
+// ready tells a balancer whether to send traffic here: not while this node stops, its store cannot be written, or its
+// rooms cannot be heard. Sockets that are open stay; who looks after a cluster in which no node is ready should go on
+// sending people to those that are alive (/healthz): logins, payments and mail need no Redis.
 func (s *Server) ready(w http.ResponseWriter, r *http.Request) {
-	if s.leaving.Load() {
-		plain(w, http.StatusServiceUnavailable, "stopping\n")
-		return
-	}
 	ctx, cancel := context.WithTimeout(r.Context(), 2*time.Second)
 	defer cancel()
-	if err := s.o.Store.Ping(ctx); err != nil {
-		s.log.Error("not ready: the store does not answer", "err", err)
-		plain(w, http.StatusServiceUnavailable, "store\n")
-		return
+	word, err := "ready", error(nil)
+	if s.leaving.Load() {
+		word = "stopping"
+	} else if err = s.o.Store.Ping(ctx); err != nil {
+		word = "store"
+	} else if err = s.o.Hub.Healthy(); err != nil {
+		word = "broker"
 	}
-	if err := s.o.Hub.Healthy(); err != nil {
-		s.log.Error("not ready: the broker does not answer", "err", err)
-		plain(w, http.StatusServiceUnavailable, "broker\n")
+	if before, _ := s.readiness.Swap(word).(string); before != word { // a balancer asks every second
+		if err != nil {
+			s.log.Error("not ready", "because", word, "err", err)
+		} else if before != "" {
+			s.log.Info("readiness changed", "from", before, "to", word)
+		}
+	}
+	if word != "ready" {
+		plain(w, http.StatusServiceUnavailable, word+"\n")
 		return
 	}
 	plain(w, http.StatusOK, "ready\n")
