@@ -62,6 +62,8 @@ type Client struct {
 	questions singleflight.Group // whether the app's trade is managed
 	sending   turns              // of subscribe messages, by openid
 
+	refreshing sync.Mutex // held by ForceRefresh
+
 	mu  sync.Mutex // guards what follows
 	tok token      // the newest known
 	gen uint64     // of tok; counts every token adopted

@@ -179,6 +179,8 @@ func kindOf(code int, tokenUsed bool) (retryAfter time.Duration, kind error) {
 		return 0, ErrContent
 	case 87007, 87009: // absent or expired; signed with another one
 		return 0, ErrSessionKey
+	case 89300: // not paid, too long ago, or by somebody else
+		return 0, ErrNoOrder
 	case 10060001:
 		return shippingPause, ErrNotYet
 	case 40003,

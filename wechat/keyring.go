@@ -21,6 +21,8 @@ const (
 	// askApart is how often an unknown serial makes us download the certificates: anybody can send us one.
 	askApart = time.Minute
 	maxKeys  = 32 // certificates of WeChat Pay at one time; it has one, or two while they change over
+
+	maxShelved = 4 << 10 // bytes, what a TokenStore takes
 )
 
 // A PayKey is a key that WeChat Pay signs with.
@@ -183,15 +185,17 @@ func (p *PayV3) shelve(ctx context.Context) {
 	if p.shelf == nil {
 		return
 	}
-	var text strings.Builder
+	var text string
 	var until time.Time
-	for _, k := range p.ring.list() {
-		if k.Certificate {
-			text.WriteString(k.pem)
-			until = k.NotAfter
+	for _, k := range slices.Backward(p.ring.list()) { // the newest first; two of them are what there may be
+		if k.Certificate && len(text)+len(k.pem) <= maxShelved {
+			text += k.pem
+			until = slices.MaxFunc([]time.Time{until, k.NotAfter}, time.Time.Compare)
 		}
 	}
-	keep(ctx, p.line, p.shelf, p.shelfName(), text.String(), until)
+	if text != "" {
+		keep(ctx, p.line, p.shelf, p.shelfName(), text, until)
+	}
 }
 
 // learn looks for a certificate that we do not know: in the store, then at WeChat Pay.

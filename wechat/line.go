@@ -31,6 +31,7 @@ type line struct {
 	log     *slog.Logger
 	now     func() time.Time
 	timeout time.Duration // of one call, with its repeat
+	pause   time.Duration // before a repeat, give or take a half
 
 	mu     sync.Mutex // guards what follows
 	ailing map[string]*ailment
@@ -63,7 +64,8 @@ var repeatable = map[string]bool{
 }
 
 func newLine(api string, h *http.Client, observe func(Call), log *slog.Logger, now func() time.Time) *line {
-	return &line{api: api, http: httpFor(h), observe: observe, log: loggerFor(log), now: clockFor(now), timeout: callTimeout}
+	return &line{api: api, http: httpFor(h), observe: observe, log: loggerFor(log), now: clockFor(now),
+		timeout: callTimeout, pause: repeatPause}
 }
 
 // call makes one call with f, which sends the request and opens the answer. What is repeatable is made once
@@ -75,7 +77,7 @@ func (l *line) call(ctx context.Context, op string, f func(ctx context.Context) 
 		return err
 	}
 	select {
-	case <-time.After(repeatPause/2 + rand.N(repeatPause)):
+	case <-time.After(l.pause/2 + rand.N(l.pause)):
 	case <-ctx.Done():
 		return err
 	}

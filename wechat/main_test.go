@@ -104,6 +104,7 @@ func newTestClient(t testing.TB, h http.HandlerFunc, change ...func(*Options)) *
 	if err != nil {
 		t.Fatal(err)
 	}
+	c.pause = 2 * time.Millisecond
 	t.Cleanup(func() {
 		s.CloseClientConnections()
 		s.Close()

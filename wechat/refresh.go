@@ -19,6 +19,10 @@ const (
 // Errors: *Error, which Is ErrQuota (RetryAfter says when), ErrNotYet (WeChat gave the old token again: it was
 // refreshed a moment ago), ErrTooOften, ErrBusy, ErrConfig or ErrNonsense.
 func (c *Client) ForceRefresh(ctx context.Context) error {
+	if !c.refreshing.TryLock() { // the store's lock is this process's, and so would let it in twice
+		return &Error{Op: opToken, Kind: ErrBusy, RetryAfter: time.Second, Msg: "somebody else refreshes"}
+	}
+	defer c.refreshing.Unlock()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*c.timeout) // half done helps nobody
 	defer cancel()
 	ok, unlock, err := c.shelf.Lock(ctx, "forced_refresh:"+c.appID, lockFor)

@@ -11,7 +11,7 @@ import (
 
 // A TokenStore shares between processes what WeChat gives for a while: access tokens, and beside them media
 // ids, platform certificates and the like, under names that begin with their kind ("access_token:",
-// "media:" …). Names have at most 128 bytes, values at most 60 KiB; what has expired may be deleted. cmd joins it to
+// "media:" …). Names have at most 128 bytes, values at most 4 KiB; what has expired may be deleted. cmd joins it to
 // the database.
 type TokenStore interface {
 	// Load returns what is kept under name and until when it is to be used; expiresAt zero: nothing.
