@@ -4,7 +4,7 @@ FUZZTIME  ?= 60s
 BENCHTIME ?= 1s
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.7.0
 
-.PHONY: help demo deps test test-go fuzz lint bench chaos build sdk release
+.PHONY: help demo deps test test-go fuzz lint bench chaos build sdk release secrets
 
 help:
 	@echo "make test     what must pass: vet, all tests with -race (SDK and console too), two seconds of each fuzz target"
@@ -13,6 +13,7 @@ help:
 	@echo "make lint     gofmt, vet, staticcheck, golangci-lint where it is installed"
 	@echo "make fuzz     every fuzz target for FUZZTIME ($(FUZZTIME))"
 	@echo "make bench    benchmarks; make chaos: the long fault tests; make sdk: rebuild SDK and console"
+	@echo "make secrets  keys and passwords for docker-compose.yml in secrets/"
 	@echo "make release  binaries for linux, macOS and Windows in dist/"
 
 demo:
@@ -45,8 +46,20 @@ lint:
 bench:
 	$(GO) test -run '^$$' -bench . -benchmem -benchtime $(BENCHTIME) ./hub/... ./store/... ./wechat/...
 
+# The rounds with a thousand phones run without the race detector, which would be what is measured; -v prints their table.
 chaos:
-	WXHUB_CHAOS=long $(GO) test -race -count=1 -timeout 60m -run 'Crash|Cluster|Chaos|Loss|Simulation' ./hub/... ./store/... ./cmd/...
+	WXHUB_CHAOS=long $(GO) test -race -count=1 -timeout 60m -run 'Crash|Cluster|Loss|Simulation' ./hub/... ./store/... ./cmd/...
+	WXHUB_CHAOS=long $(GO) test -v -count=1 -timeout 60m -run Chaos ./cmd/wxhub
+
+# secrets makes what docker-compose.yml mounts, and leaves alone what is there. Those of WeChat begin empty.
+secrets:
+	@mkdir -p secrets && chmod 700 secrets && cd secrets && \
+	make_one() { [ -e $$1 ] || { cat > $$1; chmod 644 $$1; echo "secrets/$$1"; }; } && random() { od -An -N24 -tx1 /dev/urandom | tr -d ' \n'; } && \
+	random | make_one redis_password && random | make_one postgres_password && random | make_one admin_password && \
+	echo "key1:$$(random)" | make_one jwt_keys && echo "shop:$$(random)" | make_one api_keys && \
+	echo "redis://:$$(cat redis_password)@redis:6379" | make_one redis_url && \
+	echo "postgres://wxhub:$$(cat postgres_password)@postgres/wxhub?sslmode=disable" | make_one database_url && \
+	for name in wechat_secret wechat_push_token wechat_push_aes_key pay_v3_key pay_private_key; do make_one $$name < /dev/null; done
 
 build:
 	$(GO) build -trimpath -o bin/ ./cmd/wxhub ./loadtest
