@@ -51,7 +51,7 @@ func run(ctx context.Context, addr string, interval, timeout time.Duration) erro
 		}
 		listening++
 		fmt.Println("listening on", l.Addr())
-		go func() { failed <- srv.Serve(l) }()
+		go func() { failed <- srv.Serve(pausing{l}) }()
 	}
 	if listening == 0 {
 		return fmt.Errorf("nothing to listen on at %s", addr)
@@ -88,6 +88,33 @@ func handler(interval, timeout time.Duration) http.Handler {
 	mux.Handle("/socket.io/", server)
 	mux.Handle("/engine.io/", socketio.New(options))
 	return mux
+}
+
+// A pausing listener's connections wait a moment between the answer to a handshake and what follows it: one of the
+// cases begins to listen only when it has been told that its connection is open, and would miss what came along.
+type pausing struct{ net.Listener }
+
+func (l pausing) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return &pausingConn{Conn: c}, nil
+}
+
+// Only one goroutine at a time writes to a connection.
+type pausingConn struct {
+	net.Conn
+	opened bool
+}
+
+func (c *pausingConn) Write(p []byte) (int, error) {
+	n, err := c.Conn.Write(p)
+	if !c.opened {
+		c.opened = true
+		time.Sleep(20 * time.Millisecond)
+	}
+	return n, err
 }
 
 func values(args []socketio.Value) []any {
