@@ -192,7 +192,7 @@ func New(o Options) (*Hub, error) {
 		h.rules = DefaultRules()
 	}
 	for _, r := range h.rules {
-		if err := r.check(); err != nil {
+		if err := r.Check(); err != nil {
 			return nil, err
 		}
 	}

@@ -60,8 +60,8 @@ func DefaultRules() []Rule {
 	}
 }
 
-// check finds a rule that cannot be meant.
-func (r *Rule) check() error {
+// Check finds what cannot be meant; New asks it of every rule.
+func (r *Rule) Check() error {
 	if r.Pattern != "*" && !validRoom(strings.TrimSuffix(r.Pattern, "*")) {
 		return fmt.Errorf("hub: rule %q: pattern must be a room's name, or a beginning followed by *", r.Pattern)
 	}

@@ -2,6 +2,7 @@ package web
 
 import (
 	"net/http"
+	"net/netip"
 	"net/url"
 	"slices"
 	"strings"
@@ -34,6 +35,7 @@ func (s *Server) openSocket(w http.ResponseWriter, r *http.Request) {
 		s.fail(w, r, e)
 		return
 	}
+	q.session.Address = subscriber(q.address)
 	if err := s.o.Hub.Accept(w, r, q.session); err != nil {
 		s.log.Debug("socket not opened", "request", q.id, "err", err)
 		return
@@ -41,6 +43,20 @@ func (s *Server) openSocket(w http.ResponseWriter, r *http.Request) {
 	if why, ended := s.o.Tokens.ended(q.session); ended { // between the check and the hub's knowing of the socket
 		s.o.Hub.Disconnect(hub.Target{User: q.session.User, Session: q.session.ID}, why)
 	}
+}
+
+// subscriber is the address by which a client's sockets are counted: an IPv6 /64 is one subscriber. Loopback is nobody:
+// it is a proxy that we were not told of, or a test.
+func subscriber(a netip.Addr) netip.Addr {
+	if a.IsLoopback() {
+		return netip.Addr{}
+	}
+	if a = a.Unmap(); a.Is6() {
+		if p, err := a.Prefix(64); err == nil {
+			return p.Addr()
+		}
+	}
+	return a
 }
 
 // socketToken finds the token: in the header, else in the subprotocols, else in the query.

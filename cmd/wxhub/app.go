@@ -29,6 +29,8 @@ type app struct {
 	log     *slog.Logger
 	streams string // file that keeps the rooms' streams over a clean stop; empty: none
 	drain   time.Duration
+	// patience is how long a connection may take to say who it is.
+	patience time.Duration
 
 	db     *store.DB
 	broker hub.Broker
@@ -61,7 +63,15 @@ func newApp(ctx context.Context, s *Settings, log *slog.Logger, demo *web.Demo) 
 		Products:  s.Products, Replies: s.Replies, Hooks: s.Hooks,
 		Demo: demo, Node: uuid.NewString(), Addr: s.get("ADDR"), Version: version(), Logger: log,
 	}
-	a = &app{log: log, drain: c.duration("DRAIN", 0, 10*time.Minute)}
+	limits, compression := c.hubLimits(), c.boolean("COMPRESSION")
+	rules, err := roomRules(s.Rooms)
+	if err != nil {
+		c.errs = append(c.errs, err)
+	}
+	if demo != nil {
+		rules = demoRules(rules)
+	}
+	a = &app{log: log, drain: c.duration("DRAIN", 0, 10*time.Minute), patience: c.duration("LIMIT_UNAUTHENTICATED", 500*time.Millisecond, time.Minute)}
 	conns := c.count("DATABASE_CONNS", 2, 1000)
 	defer func() {
 		if err != nil {
@@ -117,10 +127,6 @@ func newApp(ctx context.Context, s *Settings, log *slog.Logger, demo *web.Demo) 
 		}
 		a.broker = b
 	}
-	rules := hub.DefaultRules()
-	if demo != nil {
-		rules = demoRules(rules)
-	}
 	if err := platform(a.db, &opts); err != nil {
 		return nil, err
 	}
@@ -128,6 +134,7 @@ func newApp(ctx context.Context, s *Settings, log *slog.Logger, demo *web.Demo) 
 	if a.hub, err = hub.New(hub.Options{
 		Broker: a.broker, Mail: web.Mailbox(a.db), Rules: rules, Heartbeat: heartbeat,
 		Authenticate: opts.Tokens.Check, Moderate: opts.Moderator.Moderate, Logger: log,
+		Limits: limits, Compression: compression,
 	}); err != nil {
 		return nil, err
 	}
@@ -294,7 +301,7 @@ func (a *app) run(ctx context.Context, l net.Listener) error {
 	}
 	a.http = &http.Server{
 		Handler:           handler,
-		ReadHeaderTimeout: 5 * time.Second, // a slow header holds no connection longer
+		ReadHeaderTimeout: a.patience, // a slow header holds no connection longer
 		ReadTimeout:       20 * time.Second,
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    16 << 10,

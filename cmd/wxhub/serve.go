@@ -74,7 +74,7 @@ func (c configCommand) Run(s streams) error {
 		}
 		fmt.Fprintf(s.out, "%-24s %-42q %-12s %s\n", strings.ToLower(row.name), value, origin, row.help)
 	}
-	fmt.Fprintf(s.out, "%-24s %d\n%-24s %d\n%-24s %d\n", "products", len(set.Products), "replies", len(set.Replies), "hooks", len(set.Hooks))
+	fmt.Fprintf(s.out, "%-24s %d\n%-24s %d\n%-24s %d\n%-24s %d\n", "products", len(set.Products), "replies", len(set.Replies), "hooks", len(set.Hooks), "rooms", len(set.Rooms))
 	return nil
 }
 

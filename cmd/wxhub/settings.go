@@ -51,6 +51,17 @@ var settingsTable = []setting{
 	{"ALWAYS_200", "false", false, "answer every /api call with status 200"},
 	{"LIMIT_ADDRESS", "100/s,500", false, "requests of one address without a valid token"},
 	{"LIMIT_USER", "20/s,60", false, "requests of one user"},
+	{"LIMIT_FRAME", "16KiB", false, "largest frame of a client: a chat message, not an upload"},
+	{"LIMIT_INFLATED", "64KiB", false, "what a compressed frame may grow to: text shrinks to a quarter, only a bomb to a thousandth"},
+	{"LIMIT_FRAMES", "20/s,60", false, "frames of one socket: a page sends few, but joins its rooms all at once"},
+	{"LIMIT_BAD_FRAMES", "20", false, "bad frames of one socket in a minute: more than a mistake makes"},
+	{"LIMIT_ROOMS", "128", false, "rooms of one socket besides all and user:ID: more than a page shows"},
+	{"LIMIT_USER_SOCKETS", "8,close-oldest", false, "sockets of one user, and what one too many does: a few devices, and lines not known to be dead yet"},
+	{"LIMIT_ADDRESS_SOCKETS", "20000,refuse-new", false, "sockets of one address, loopback apart: a phone network has thousands of people behind one"},
+	{"LIMIT_QUEUE", "1MiB,1000", false, "bytes and messages that may wait for one slow reader: some seconds of a busy room"},
+	{"LIMIT_WRITE_WAIT", "5s", false, "how long a reader may take nothing at all: longer than a phone changes its network"},
+	{"LIMIT_UNAUTHENTICATED", "5s", false, "how long a connection may take to say who it is: a handshake takes one round trip"},
+	{"COMPRESSION", "false", false, "permessage-deflate for clients that offer it: less traffic for long messages, more CPU"},
 	{"LIMIT_HANDSHAKES", "2000/s", false, "WebSocket handshakes of this node"},
 	{"HEARTBEAT", "25s", false, "how long a socket may be quiet before the server sends a ping"},
 	{"DRAIN", "10s", false, "over how long a stop spreads the closing of sockets"},
@@ -85,6 +96,7 @@ type Settings struct {
 	Products []web.Product
 	Hooks    []web.Hook
 	Replies  []web.Reply
+	Rooms    []roomRule
 }
 
 func (s *Settings) get(name string) string { return s.values[name] }
@@ -131,6 +143,8 @@ func (s *Settings) readFile(path string) error {
 	for key, value := range k.Raw() {
 		name := strings.ToUpper(key)
 		switch {
+		case key == "rooms":
+			errs = append(errs, wrapKey(path, key, s.readRooms(value)))
 		case key == "products":
 			errs = append(errs, wrapKey(path, key, k.Unmarshal(key, &s.Products)))
 		case key == "hooks":
