@@ -2,6 +2,7 @@ package wechat
 
 import (
 	"context"
+	"encoding/json"
 	"net/http"
 	"regexp"
 	"strconv"
@@ -42,7 +43,7 @@ func (c *Client) SendSubscribe(ctx context.Context, openID string, m SubscribeMe
 	}
 	defer done()
 	var got struct {
-		MsgID any `json:"msgid"`
+		MsgID json.RawMessage `json:"msgid"` // a number beyond 2^53, or a text
 	}
 	err = c.post(ctx, opSubscribe, "/cgi-bin/message/subscribe/send", struct {
 		TemplateID string                       `json:"template_id"`
@@ -55,11 +56,8 @@ func (c *Client) SendSubscribe(ctx context.Context, openID string, m SubscribeMe
 	if err != nil {
 		return "", err
 	}
-	switch id := got.MsgID.(type) {
-	case string:
-		msgID = id
-	case float64: // a number of at most 2^53, or else useless anyway
-		msgID = strconv.FormatFloat(id, 'f', 0, 64)
+	if json.Unmarshal(got.MsgID, &msgID) != nil && len(got.MsgID) > 0 && got.MsgID[0] >= '0' && got.MsgID[0] <= '9' {
+		msgID = string(got.MsgID)
 	}
 	if len(msgID) > maxID {
 		return "", &Error{Op: opSubscribe, Status: http.StatusOK, Kind: ErrNonsense, Msg: "a msgid that is far too long"}
