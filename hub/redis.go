@@ -3,11 +3,13 @@ package hub
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"hash/crc32"
 	"log/slog"
 	"net/url"
+	"os"
 	"strconv"
 	"strings"
 	"sync"
@@ -29,6 +31,8 @@ type RedisOptions struct {
 	// URL is redis://USER:PASSWORD@HOST:PORT/DB, or rediss:// for TLS. Several addresses (HOST:PORT,HOST:PORT)
 	// are a Redis Cluster, with ?master_name=NAME the Sentinels of that master. Passwords are percent-encoded;
 	// ?sentinel_username= and ?sentinel_password= are the Sentinels' own. An ACL user needs ~wxhub:* &wxhub:*.
+	// With rediss:// each server's certificate must be good for the address that it is dialled by; ?ca=FILE (PEM) is who
+	// signed it, when no public authority did.
 	URL    string
 	Logger *slog.Logger // nil: silent
 }
@@ -85,9 +89,14 @@ func NewRedisBroker(ctx context.Context, o RedisOptions) (*RedisBroker, error) {
 }
 
 func newRedisBroker(ctx context.Context, o RedisOptions, clock redisClock) (*RedisBroker, error) {
-	u, err := parseRedisURL(o.URL)
+	u, ca, err := parseRedisURL(o.URL)
 	if err != nil {
 		return nil, err
+	}
+	if ca != "" {
+		if u.TLSConfig.RootCAs, err = readAuthorities(ca); err != nil {
+			return nil, err
+		}
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
@@ -256,11 +265,25 @@ func crc16(s string) (crc uint16) {
 	return crc
 }
 
-// parseRedisURL reads a URL. Its errors quote nothing of it: there may be a password in it.
-func parseRedisURL(text string) (*redis.UniversalOptions, error) {
+// readAuthorities reads the certificates of a PEM file.
+func readAuthorities(file string) (*x509.CertPool, error) {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return nil, fmt.Errorf("hub: redis URL: ca: %w", err)
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(text) {
+		return nil, fmt.Errorf("hub: redis URL: ca: no certificate in %s", file)
+	}
+	return pool, nil
+}
+
+// parseRedisURL reads a URL; ca is a file with the authorities to trust, or empty. Its errors quote nothing of the URL:
+// there may be a password in it.
+func parseRedisURL(text string) (u *redis.UniversalOptions, ca string, err error) {
 	scheme, rest, ok := strings.Cut(strings.TrimSpace(text), "://")
 	if !ok || scheme != "redis" && scheme != "rediss" {
-		return nil, errors.New("hub: redis URL must begin with redis:// or rediss://")
+		return nil, "", errors.New("hub: redis URL must begin with redis:// or rediss://")
 	}
 	rest = strings.ReplaceAll(rest, ","+scheme+"://", ",")
 	end := strings.IndexAny(rest, "/?")
@@ -270,26 +293,26 @@ func parseRedisURL(text string) (*redis.UniversalOptions, error) {
 	hosts := strings.Split(rest[:end], ",")
 	base, err := url.Parse(scheme + "://" + hosts[0] + rest[end:])
 	if err != nil {
-		return nil, errors.New("hub: redis URL cannot be read: percent-encode the special characters of a password")
+		return nil, "", errors.New("hub: redis URL cannot be read: percent-encode the special characters of a password")
 	}
 	own := base.Query()
 	query := base.Query()
-	for _, name := range []string{"master_name", "sentinel_username", "sentinel_password"} {
+	for _, name := range []string{"master_name", "sentinel_username", "sentinel_password", "ca"} {
 		query.Del(name)
 	}
 	base.RawQuery = query.Encode()
 	o, err := redis.ParseURL(base.String())
 	if err != nil {
-		return nil, errors.New("hub: redis URL: the database must be a number, and of the parameters only master_name, sentinel_username, sentinel_password and go-redis's own are known")
+		return nil, "", errors.New("hub: redis URL: the database must be a number, and of the parameters only master_name, sentinel_username, sentinel_password, ca and go-redis's own are known")
 	}
-	u := &redis.UniversalOptions{
+	u = &redis.UniversalOptions{
 		Addrs: []string{o.Addr}, DB: o.DB, Username: o.Username, Password: o.Password, ClientName: o.ClientName, PoolSize: o.PoolSize,
 		MasterName: own.Get("master_name"), SentinelUsername: own.Get("sentinel_username"), SentinelPassword: own.Get("sentinel_password"),
 	}
 	for _, h := range hosts[1:] {
 		h = strings.TrimSpace(h[strings.LastIndexByte(h, '@')+1:])
 		if h == "" {
-			return nil, errors.New("hub: redis URL has an empty address")
+			return nil, "", errors.New("hub: redis URL has an empty address")
 		}
 		if !strings.Contains(h[strings.LastIndexByte(h, ']')+1:], ":") {
 			h += ":6379"
@@ -299,5 +322,8 @@ func parseRedisURL(text string) (*redis.UniversalOptions, error) {
 	if scheme == "rediss" {
 		u.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12} // the name to verify is each address's own
 	}
-	return u, nil
+	if ca = own.Get("ca"); ca != "" && scheme != "rediss" {
+		return nil, "", errors.New("hub: redis URL: ca goes with rediss://")
+	}
+	return u, ca, nil
 }

@@ -223,8 +223,10 @@ func TestParseRedisURL(t *testing.T) {
 		{"redis://h/secret", "!database"},
 		{"redis://h?secret=1", "!parameters"},
 		{"redis://h,", "!empty"},
+		{"redis://h?ca=secret.pem", "!rediss"},
+		{"rediss://h?ca=a.pem", "[h:6379] 0 '' '' '' true"},
 	} {
-		o, err := parseRedisURL(c.url)
+		o, _, err := parseRedisURL(c.url)
 		if want, bad := strings.CutPrefix(c.want, "!"); bad {
 			if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "cret") {
 				t.Errorf("%s: %v", c.url, err)
@@ -245,7 +247,7 @@ func FuzzParseRedisURL(f *testing.F) {
 	f.Add("redis://u:p@a:1,b:2/3?master_name=m")
 	f.Add("rediss://[::1]:1,[::2]")
 	f.Fuzz(func(t *testing.T, text string) {
-		if o, err := parseRedisURL(text); err == nil && len(o.Addrs) == 0 {
+		if o, _, err := parseRedisURL(text); err == nil && len(o.Addrs) == 0 {
 			t.Error("no address")
 		}
 	})
