@@ -18,8 +18,8 @@ import (
 
 const (
 	subprotocol = "wxhub.v1"
-	readBuffer  = 512 // bytes per idle socket; a client's frame is small
-	ownRooms    = 2   // "all" and "user:ID", which everybody joins at connect
+	readBuffer  = 4 << 10 // bytes, lent to a socket while it has something to say
+	ownRooms    = 2       // "all" and "user:ID", which everybody joins at connect
 )
 
 // plainUpgrader speaks RFC 6455. The caller of Accept has checked the Origin. Compression is off: it costs
@@ -96,7 +96,11 @@ func (h *Hub) upgrade(w http.ResponseWriter, r *http.Request, s Session, p proto
 	}
 	c.session.Store(&s)
 	c.timer.owner = c
-	ws, err := upgrader.Upgrade(&hijack{ResponseWriter: w, c: c}, r, nil)
+	hj := hijack{ResponseWriter: w, c: c}
+	ws, err := upgrader.Upgrade(&hj, r, nil)
+	if hj.lent != nil {
+		c.giveBack(hj.lent)
+	}
 	if err != nil {
 		if c.net != nil {
 			_ = c.net.Close()
@@ -156,7 +160,8 @@ func newClientID() string {
 // hijack lends gorilla our own connection and read buffer.
 type hijack struct {
 	http.ResponseWriter
-	c *Conn
+	c    *Conn
+	lent *bufio.Reader
 }
 
 func (h *hijack) Hijack() (net.Conn, *bufio.ReadWriter, error) {
@@ -170,8 +175,8 @@ func (h *hijack) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 		early, _ := brw.Reader.Peek(n)
 		c.early = append(c.early, early...)
 	}
-	c.br = bufio.NewReaderSize((*wire)(c), readBuffer)
-	return (*wire)(c), bufio.NewReadWriter(c.br, brw.Writer), nil
+	h.lent = c.lend() // gorilla looks at its size
+	return (*wire)(c), bufio.NewReadWriter(&c.br, brw.Writer), nil
 }
 
 // welcome joins the rooms that the socket begins with and sends the welcome, the answer to the handshake
@@ -225,8 +230,9 @@ func (c *Conn) welcome(rooms []string) {
 }
 
 func (c *Conn) appendWelcome(joined []*joining) []byte {
-	b := make([]byte, 0, 256+96*len(joined))
-	b = appendInt(append(b, `{"meta":{"timestamp":`...), time.Now().UnixMilli())
+	s := scratch.Get().(*[]byte)
+	defer scratch.Put(s)
+	b := appendInt(append((*s)[:0], `{"meta":{"timestamp":`...), time.Now().UnixMilli())
 	b = appendString(append(b, `},"data":{"action":"welcome","payload":{"client":`...), c.id)
 	b = appendString(append(b, `,"user":`...), c.user)
 	b = strconv.AppendFloat(append(b, `,"heartbeat":`...), c.hub.heartbeat.Seconds(), 'f', -1, 64)
@@ -259,7 +265,8 @@ func (c *Conn) appendWelcome(joined []*joining) []byte {
 	if n > 0 {
 		b = append(b, ']')
 	}
-	return textFrame(append(b, `}}}`...))
+	*s = append(b, `}}}`...)
+	return textFrame(*s)
 }
 
 type firstRoom struct {

@@ -25,14 +25,15 @@ type Conn struct {
 	net     net.Conn        // written through the door only
 	raw     syscall.RawConn // nil: no descriptor, every write takes the queue
 	ws      *websocket.Conn // read by the reader only; writes through the door
-	br      *bufio.Reader   // the buffer ws reads from: tells whether more has come already
+	br      bufio.Reader    // what ws reads from; it has a buffer only while something is read
 	session atomic.Pointer[Session]
 	proto   protocol
 	speaks  encoding // fixed before the first room is joined
 
 	// Owned by the reader.
-	early  []byte // what the client sent before the upgrade was answered
-	budget int64  // wire bytes that the message being read may still take
+	early  []byte  // what has come already: before the upgrade was answered, or the byte that was waited for
+	one    [1]byte // … where that is read to
+	budget int64   // wire bytes that the message being read may still take
 	frames bucket
 	bad    badFrames
 
@@ -60,17 +61,51 @@ type Conn struct {
 	dead     bool          // nothing can be written
 }
 
-// serve reads until the socket ends.
+// serve reads until the socket ends. While nothing comes it holds no buffer and little stack.
 func (c *Conn) serve() {
 	defer c.end()
 	for {
-		if c.br.Buffered() == 0 && len(c.early) == 0 {
+		switch {
+		case len(c.early) > 0:
+		case c.raw != nil:
 			c.await()
+		default:
+			n, _ := c.net.Read(c.one[:]) // the next read says what is wrong
+			c.early = c.one[:n]
 		}
-		if !c.turn() {
+		if !c.turns() {
 			return
 		}
 	}
+}
+
+var readBuffers = sync.Pool{New: func() any { return bufio.NewReaderSize(nil, readBuffer) }}
+
+// lend gives the reader a buffer until giveBack, when nothing is left in it.
+func (c *Conn) lend() (lent *bufio.Reader) {
+	lent = readBuffers.Get().(*bufio.Reader)
+	c.br = *lent
+	c.br.Reset((*wire)(c))
+	return lent
+}
+
+func (c *Conn) giveBack(lent *bufio.Reader) {
+	c.br.Reset(nil)
+	*lent, c.br = c.br, bufio.Reader{}
+	readBuffers.Put(lent)
+}
+
+// turns reads and handles one message and what has come with it; false when there will be no other.
+//
+//go:noinline
+func (c *Conn) turns() bool {
+	defer c.giveBack(c.lend())
+	for c.turn() {
+		if c.br.Buffered() == 0 {
+			return true
+		}
+	}
+	return false
 }
 
 // An inbox takes one message of a client.
@@ -98,8 +133,6 @@ func (b *inbox) putBack() {
 }
 
 // turn reads and handles one message; false when there will be no other.
-//
-//go:noinline
 func (c *Conn) turn() (more bool) {
 	defer func() {
 		if p := recover(); p != nil {

@@ -1,6 +1,7 @@
 package hub
 
 import (
+	"bytes"
 	"errors"
 	"net"
 	"os"
@@ -71,17 +72,25 @@ func (c *Conn) uncork() {
 		return
 	}
 	if size := q.bytes + q.replay; c.raw != nil && size <= flushBytes && q.off == 0 {
-		all := piece{buf: q.pieces[0].buf, head: q.pieces[0].head, replay: true}
-		if len(q.pieces) > 1 {
-			all.buf = make([]byte, 0, size)
-			for _, p := range q.pieces {
-				all.buf = append(all.buf, p.buf...)
-			}
+		s := scratch.Get().(*[]byte)
+		defer scratch.Put(s)
+		*s = (*s)[:0]
+		for _, p := range q.pieces {
+			*s = append(*s, p.buf...)
 		}
+		head := q.pieces[0].head
 		c.queue = queue{}
-		c.pushLocked(all)
-		c.paidLocked()
-		return
+		n, err := c.tryWrite(*s)
+		switch {
+		case err != nil:
+			c.failLocked()
+			return
+		case n == len(*s):
+			c.paidLocked()
+			return
+		}
+		c.queue.add(piece{buf: bytes.Clone(*s), head: head, replay: true})
+		c.queue.off = n
 	}
 	c.flushLocked()
 }

@@ -21,6 +21,9 @@ type queue struct {
 }
 
 func (q *queue) add(p piece) {
+	if q.pieces == nil {
+		q.pieces = make([]piece, 0, 2) // an answer to the handshake and a welcome
+	}
 	q.pieces = append(q.pieces, p)
 	if p.replay {
 		q.replay += len(p.buf)
