@@ -40,6 +40,9 @@ func (db *DB) MarkPaid(ctx context.Context, p Payment, tell func(Order, User) []
 		}
 		switch {
 		case reason != "":
+			if o.OpenID != "" && p.OpenID != "" && p.OpenID != o.OpenID {
+				reason += "; payer: another openid than the order's"
+			}
 			return t.keepConflict(p, reason)
 		case first:
 			return t.pay(o, p, tell)

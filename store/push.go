@@ -122,8 +122,12 @@ func (t *tx) effects(p Push) error {
 			return err
 		}
 	}
-	if p.Event != nil && !p.Unfollow { // of whom nothing is kept
-		if err := t.addEvent(u.ID, *p.Event); err != nil {
+	if p.Event != nil {
+		of := u.ID
+		if p.Unfollow { // of whom nothing is kept
+			of = ""
+		}
+		if err := t.addEvent(of, *p.Event); err != nil {
 			return err
 		}
 	}

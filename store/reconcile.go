@@ -32,7 +32,7 @@ type Reconciliation struct {
 
 // A BillDifference is one line in which bill and books disagree.
 type BillDifference struct {
-	What          string // missing_here, missing_there, amount, transaction, state
+	What          string // missing_here, missing_there, amount, transaction, twice
 	OutTradeNo    string
 	OutRefundNo   string // empty: a payment
 	TransactionID string

@@ -39,7 +39,7 @@ var calls = []call{
 	{method: "GET", path: "/api/orders/20260101000000abc", who: []string{"user", "staff", "admin"}},
 	{method: "POST", path: "/api/orders/20260101000000abc/close", who: []string{"user", "staff", "admin"}},
 	{method: "GET", path: "/api/qrcode", who: []string{"user", "staff", "admin"}, queries: map[string]string{
-		"page=a": "scene", "scene=": "scene", "scene=100%25": "scene", "scene=%E8%8C%B6": "scene", "scene=a%20b": "scene", "scene=" + strings.Repeat("s", 33): "scene",
+		"page=a": "scene", "scene=": "scene", "scene=100%25": "scene", "scene=%E8%8C%B6": "scene", "scene=a%20b": "scene", "scene=" + strings.Repeat("s", 1025): "scene",
 		"scene=a&page=/pages/a": "page", "scene=a&page=a%3Fb=c": "page", "scene=a&page=" + strings.Repeat("p", 257): "page", "scene=a&width=279": "width", "scene=a&width=1281": "width",
 		"scene=a&width=x": "width", "scene=a&width=-1": "width", "scene=a&envVersion=beta": "envVersion",
 	}},
@@ -82,6 +82,29 @@ var calls = []call{
 		"nickname": {7, strings.Repeat("x", 129)}, "avatar": {7, "javascript:x", strings.Repeat("x", 1025)},
 	}},
 	{method: "DELETE", path: "/api/me", who: []string{"user"}},
+	{method: "GET", path: "/api/scene/~nothing", who: everybody},
+	{method: "GET", path: "/api/admin/alarms", who: []string{"admin", "key"}, queries: map[string]string{
+		"limit=0": "limit", "limit=1001": "limit", "state=closed": "state", "before=x": "before", "kind=" + strings.Repeat("k", 129): "kind",
+	}},
+	{method: "POST", path: "/api/admin/alarms/nothing/ack", who: []string{"admin", "key"}, limit: 64 << 10, blank: true, good: map[string]any{"note": "x"}, wrong: map[string][]any{
+		"note": {7, strings.Repeat("n", 501)},
+	}},
+	{method: "GET", path: "/api/admin/events", who: []string{"staff", "admin", "key"}, queries: map[string]string{
+		"limit=0": "limit", "limit=501": "limit", "account=shop": "account", "before=x": "before", "user=" + strings.Repeat("u", 65): "user",
+	}},
+	{method: "GET", path: "/api/admin/reconciliations", who: []string{"admin", "key"}, queries: map[string]string{"limit=0": "limit", "limit=401": "limit"}},
+	{method: "GET", path: "/api/admin/reconciliations/2026-01-01", who: []string{"admin", "key"}},
+	{method: "POST", path: "/api/admin/reconciliations/2020-01-01", who: []string{"admin", "key"}},
+	{method: "GET", path: "/api/admin/orders/20260101000000abc/shipping", who: []string{"admin", "key"}},
+	{method: "POST", path: "/api/admin/orders/20260101000000abc/shipping", who: []string{"admin", "key"}, limit: 64 << 10, blank: true, good: map[string]any{"logistics": "virtual"}, wrong: map[string][]any{
+		"logistics": {7, "by hand"}, "parcels": {"x", []any{7}, slices.Repeat([]any{map[string]any{"item": "x"}}, 16), []any{map[string]any{"item": strings.Repeat("i", 121)}}}, "more": {"yes", 1},
+	}},
+	{method: "POST", path: "/api/admin/links", who: []string{"admin", "key"}, limit: 64 << 10, blank: true, good: map[string]any{"path": "pages/index/index"}, wrong: map[string][]any{
+		"kind": {7, "short"}, "path": {7, "pages/index?a=1", strings.Repeat("p", 1025)}, "query": {7, "?a=1", strings.Repeat("q", 1025)}, "envVersion": {7, "beta"}, "days": {"1", 0, -1, 31, 1.5},
+	}},
+	{method: "POST", path: "/api/admin/qrcodes", who: []string{"admin", "key"}, limit: 64 << 10, good: map[string]any{"path": "pages/index/index?a=1"}, wrong: map[string][]any{
+		"path": {nil, 7, "", strings.Repeat("p", 1025)}, "square": {"yes", 1}, "width": {"430", 279, 1281}, "envVersion": {7, "beta"}, "transparent": {1},
+	}},
 }
 
 // The table above has a row for every operation that the server describes.

@@ -48,12 +48,17 @@ func ofOrder(o store.Order) hookOrder {
 	}
 }
 
-// tellHooks tells every hook that wants to hear of event.
-func tellHooks(hooks []Hook, event, id string, at time.Time, o store.Order, data any) (told []store.Telling) {
+// tellHooks tells every hook that wants to hear of event, which is about an order.
+func tellHooks(hooks []Hook, event, id string, at time.Time, o store.Order, data any) []store.Telling {
+	return tellHook(hooks, event, o.OutTradeNo, id, at, data)
+}
+
+// tellHook tells every hook that wants to hear of event. Events about the same keep their order.
+func tellHook(hooks []Hook, event, about, id string, at time.Time, data any) (told []store.Telling) {
 	for _, h := range hooks {
 		if h.Wants(event) {
 			told = append(told, store.Telling{
-				Kind: store.TellHook, To: jobs.HookLane(h.Name, o.OutTradeNo), ID: id, Action: event,
+				Kind: store.TellHook, To: jobs.HookLane(h.Name, about), ID: id, Action: event,
 				Payload: payload(hookCall{id, event, at.UnixMilli(), payload(data)}),
 			})
 		}

@@ -423,7 +423,7 @@ func TestPay_weChatAway(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s := newShop(t)
 			alice, _ := s.login("alice")
-			c.fault["path"] = "/v3/pay/transactions/jsapi"
+			c.fault["path"], c.fault["times"] = "/v3/pay/transactions/jsapi", 10 // a single failure is tried again by itself
 			s.play("POST", "/sim/fault", c.fault, nil)
 			a := s.call("POST", "/api/pay", alice, map[string]any{"productId": "apple", "quantity": 1})
 			if a.Status != c.status || a.Code != 0 || a.Error != c.word || (a.Header.Get("Retry-After") != "") != c.retry {

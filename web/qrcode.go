@@ -53,22 +53,28 @@ func (c *codes) end(user string) {
 }
 
 type codeView struct {
-	Img string `json:"img" doc:"URL of a PNG, without a token; begins with WXHUB_PUBLIC_URL, or is relative to the hub"`
+	Img   string `json:"img" doc:"URL of a PNG, without a token; begins with WXHUB_PUBLIC_URL, or is relative to the hub"`
+	Scene string `json:"scene,omitempty" doc:"What the page gets. A scene that was too long is kept, and given back by /api/scene/{id}"`
 }
 
 // routeCode serves mini-program codes.
 func (s *Server) routeCode() {
 	handle(s, route{
 		method: http.MethodGet, path: "/api/qrcode", access: users, tag: "shop", summary: "A mini-program code that never expires",
-		description: "The same parameters give the same picture. At most 100 new ones a user and day.",
-		errors:      []int{http.StatusBadRequest, http.StatusBadGateway, http.StatusServiceUnavailable},
+		description: "The same parameters give the same picture. At most 100 new ones a user and day. " +
+			"A scene of more than 32 characters, which may be any text, is kept here behind a short id.",
+		errors: []int{http.StatusBadRequest, http.StatusBadGateway, http.StatusServiceUnavailable},
 	}, func(ctx context.Context, in *struct {
-		Scene      string `query:"scene" required:"true" maxLength:"64" doc:"1 to 32 of 0-9 A-Z a-z !#$&'()*+,/:;=?@-._~ ; the page gets it as decodeURIComponent(query.scene)"`
+		Scene      string `query:"scene" required:"true" maxLength:"1024" doc:"1 to 32 of 0-9 A-Z a-z !#$&'()*+,/:;=?@-._~ ; the page gets it as decodeURIComponent(query.scene). Longer: any text of at most 1,024 characters"`
 		Page       string `query:"page" maxLength:"256" doc:"Like pages/index/index; absent: the home page"`
 		Width      int    `query:"width" doc:"280 to 1280 pixels; absent: 430"`
 		EnvVersion string `query:"envVersion" doc:"release (when absent), trial or develop"`
 	}) (codeView, error) {
 		q := wechat.QRCode{Scene: in.Scene, Page: in.Page, Width: in.Width, EnvVersion: in.EnvVersion}
+		long := len([]rune(q.Scene)) > 32
+		if long {
+			q.Scene = store.SceneMark // of the form that it will have
+		}
 		if q.Width == 0 {
 			q.Width = codeWidth
 		}
@@ -77,27 +83,43 @@ func (s *Server) routeCode() {
 		}
 		q.CheckPath = q.EnvVersion == "release"
 		if err := q.Check(); err != nil {
-			var e *wechat.Error
-			errors.As(err, &e)
-			return codeView{}, badRequest(e.Msg)
+			return codeView{}, complaint(err)
 		}
 		session, _ := requestOf(ctx).user()
-		return s.code(ctx, session.User, q)
+		if long {
+			var err error
+			if q.Scene, err = s.sceneFor(ctx, session.User, in.Scene); err != nil {
+				return codeView{}, err
+			}
+		}
+		v, err := s.code(ctx, session.User, q)
+		v.Scene = q.Scene
+		return v, err
 	})
 }
 
 // code finds a picture, or has WeChat draw it.
 func (s *Server) code(ctx context.Context, user string, q wechat.QRCode) (codeView, error) {
-	sum := sha256.Sum256([]byte(strings.Join([]string{s.o.AppID, q.Scene, q.Page, strconv.Itoa(q.Width), q.EnvVersion}, "\n")))
-	key := "code:" + hex.EncodeToString(sum[:])
+	key := s.pictureKey(q.Scene, q.Page, strconv.Itoa(q.Width), q.EnvVersion)
+	return s.picture(ctx, key, func() (store.Picture, error) { return s.drawCode(ctx, user, key, q) })
+}
+
+// pictureKey is what makes a picture the same: everything that was asked for.
+func (s *Server) pictureKey(parts ...string) string {
+	sum := sha256.Sum256([]byte(strings.Join(append([]string{s.o.AppID}, parts...), "\n")))
+	return "code:" + hex.EncodeToString(sum[:])
+}
+
+// picture finds the picture of a key, or has it drawn.
+func (s *Server) picture(ctx context.Context, key string, draw func() (store.Picture, error)) (codeView, error) {
 	p, err := s.o.Store.PictureByKey(ctx, key)
 	if errors.Is(err, store.ErrNotFound) {
-		p, err = s.drawCode(ctx, user, key, q)
+		p, err = draw()
 	}
 	if err != nil {
 		return codeView{}, err
 	}
-	return codeView{s.o.PublicURL + pictures + p.ID + extension(p.ContentType)}, nil
+	return codeView{Img: s.o.PublicURL + pictures + p.ID + extension(p.ContentType)}, nil
 }
 
 func (s *Server) drawCode(ctx context.Context, user, key string, q wechat.QRCode) (store.Picture, error) {
@@ -113,7 +135,12 @@ func (s *Server) drawCode(ctx context.Context, user, key string, q wechat.QRCode
 	if drawn+drawing > codesADay {
 		return store.Picture{}, tooMany(time.Hour)
 	}
-	picture, contentType, err := s.o.WeChat.QRCode(ctx, q)
+	return s.keepCode(ctx, key, user, func() ([]byte, string, error) { return s.o.WeChat.QRCode(ctx, q) })
+}
+
+// keepCode has a code drawn and keeps it for user.
+func (s *Server) keepCode(ctx context.Context, key, user string, draw func() ([]byte, string, error)) (store.Picture, error) {
+	picture, contentType, err := draw()
 	if err != nil {
 		return store.Picture{}, codeError(err)
 	}
@@ -129,7 +156,7 @@ func (s *Server) drawCode(ctx context.Context, user, key string, q wechat.QRCode
 func codeError(err error) error {
 	var e *wechat.Error
 	if errors.As(err, &e) && errors.Is(err, wechat.ErrRequest) {
-		message := "WeChat does not take scene, page, width or envVersion"
+		message := "WeChat does not take these parameters: scene, page, path, query, width or envVersion"
 		if e.Code == 41030 {
 			message = "page: WeChat knows no such page in this version of the mini-program"
 		}

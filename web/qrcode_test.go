@@ -105,7 +105,7 @@ func TestQRCode_neverAnErrorInPlaceOfAPicture(t *testing.T) {
 		t.Errorf("HTML: %+v", a)
 	}
 	// The fault stands: a request that were made would fail otherwise.
-	for _, scene := range []string{"", "100%", "茶", "a b", strings.Repeat("s", 33), "a\nb"} {
+	for _, scene := range []string{"", "100%", "茶", "a b", strings.Repeat("s", 1025), "a\nb", strings.Repeat("s", 40) + "\n"} {
 		if a := s.code(alice, "scene="+url.QueryEscape(scene)); a.Status != 400 || a.Error != "bad_request" {
 			t.Errorf("scene %q: %+v", scene, a)
 		}

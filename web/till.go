@@ -43,12 +43,11 @@ func (t *Till) settle(ctx context.Context, p wechat.Payment, raw []byte) (result
 		AppID: p.AppID, MchID: p.MchID, OutTradeNo: p.OutTradeNo, TransactionID: p.TransactionID, OpenID: p.OpenID,
 		TotalFen: p.TotalFen, PayerFen: p.PayerFen, Currency: p.Currency, PaidAt: paidAt, Raw: raw,
 	}, func(o store.Order, u store.User) []store.Telling {
-		return append(tellPaid(paidAt)(o, u), tellHooks(t.hooks, "order.paid", payID(o.OutTradeNo), paidAt, o, ofOrder(o))...)
+		told := append(tellPaid(paidAt)(o, u), tellHooks(t.hooks, "order.paid", payID(o.OutTradeNo), paidAt, o, ofOrder(o))...)
+		return append(told, tellOddities(o, u, p)...)
 	})
 	switch {
-	case errors.Is(err, store.ErrPaymentConflict):
-		t.log.Error("ALARM: verified money fits no order and was kept as a conflict",
-			"outTradeNo", p.OutTradeNo, "transactionId", p.TransactionID, "total", p.TotalFen, "err", err)
+	case errors.Is(err, store.ErrPaymentConflict): // kept, with its alarm
 		return "conflict", err
 	case err != nil:
 		return "", err
@@ -56,6 +55,21 @@ func (t *Till) settle(ctx context.Context, p wechat.Payment, raw []byte) (result
 		return "paid", nil
 	}
 	return "repeat", nil
+}
+
+// tellOddities are the alarms of a payment that fits its order and yet wants looking at; and virtual goods are delivered.
+func tellOddities(o store.Order, u store.User, p wechat.Payment) (told []store.Telling) {
+	if by := first(o.OpenID, u.OpenID); by != "" && p.OpenID != "" && p.OpenID != by {
+		told = append(told, store.RaiseTelling(alarmPayer, o.OutTradeNo, "order "+o.OutTradeNo+" was paid by another openid than the one that ordered"))
+	}
+	if o.Late {
+		told = append(told, store.RaiseTelling(alarmLate, o.OutTradeNo,
+			fmt.Sprintf("order %s was paid with %d fen after it was closed", o.OutTradeNo, o.TotalFen)))
+	}
+	if o.Virtual {
+		told = append(told, store.VirtualTelling(o.OutTradeNo, o.Description))
+	}
+	return told
 }
 
 // Ask asks WeChat about an order that waits for money, and records what it says: a payment is told as by its notify, and
@@ -191,8 +205,10 @@ func (t *Till) giveBack(ctx context.Context, r store.Refund, o store.Order) (sto
 		t.log.Warn("refund not clearly answered, it will be asked about", "outRefundNo", r.OutRefundNo, "outTradeNo", o.OutTradeNo, "err", err)
 		return r, nil
 	}
-	t.log.Error("ALARM: WeChat Pay did not take a refund", "outRefundNo", r.OutRefundNo, "outTradeNo", o.OutTradeNo, "amount", r.Fen, "err", err)
-	if _, failed := t.db.FinishRefund(ctx, r.OutRefundNo, store.RefundClosed, "", time.Now(), nil); failed != nil {
+	if _, failed := t.db.FinishRefund(ctx, r.OutRefundNo, store.RefundClosed, "", time.Now(), func(store.Order, store.Refund, store.User) []store.Telling {
+		return []store.Telling{store.RaiseTelling(alarmRefundRefused, r.OutRefundNo,
+			fmt.Sprintf("WeChat Pay did not take refund %s of %d fen for order %s: %v", r.OutRefundNo, r.Fen, o.OutTradeNo, err))}
+	}); failed != nil {
 		return r, failed
 	}
 	return t.refund(ctx, r), fmt.Errorf("refund %s: %w: %w", r.OutRefundNo, errRefundRefused, err)
@@ -235,6 +251,9 @@ func (t *Till) AskRefund(ctx context.Context, r store.Refund) error {
 	return err
 }
 
+// refundAlarms are the alarms of refunds that gave nothing back.
+var refundAlarms = map[string]string{store.RefundAbnormal: alarmRefundAbnormal, store.RefundClosed: alarmRefundClosed}
+
 var refundStates = map[string]string{
 	"SUCCESS": store.RefundSuccess, "PROCESSING": store.RefundProcessing, "CLOSED": store.RefundClosed, "ABNORMAL": store.RefundAbnormal,
 }
@@ -251,14 +270,18 @@ func (t *Till) settleRefund(ctx context.Context, w wechat.Refund) (result string
 		err = fmt.Errorf("%w: refund %s of %d fen", errRefundConflict, w.OutRefundNo, w.RefundFen)
 	}
 	if errors.Is(err, errRefundConflict) {
-		t.log.Error("ALARM: a verified refund fits no order", "outRefundNo", w.OutRefundNo, "outTradeNo", w.OutTradeNo,
-			"amount", w.RefundFen, "status", w.Status, "err", err)
+		raise(ctx, t.db, t.log, alarmRefundConflict, w.OutRefundNo, "verified refund %s of %d fen (%s) does not fit order %s: %v",
+			w.OutRefundNo, w.RefundFen, w.Status, w.OutTradeNo, err)
 	}
 	if err != nil {
 		return "", err
 	}
 	first, err := t.db.FinishRefund(ctx, w.OutRefundNo, state, w.RefundID, w.At, func(o store.Order, r store.Refund, u store.User) []store.Telling {
-		if r.State != store.RefundSuccess {
+		switch r.State {
+		case store.RefundAbnormal, store.RefundClosed:
+			return []store.Telling{store.RaiseTelling(refundAlarms[r.State], r.OutRefundNo,
+				fmt.Sprintf("refund %s of %d fen for order %s did not reach the customer: %s", r.OutRefundNo, r.Fen, o.OutTradeNo, r.State))}
+		case store.RefundProcessing:
 			return nil
 		}
 		return append(tellRefunded(o, r, u), tellHooks(t.hooks, "order.refunded", refundID(r.OutRefundNo), r.DoneAt, o,
@@ -269,10 +292,6 @@ func (t *Till) settleRefund(ctx context.Context, w wechat.Refund) (result string
 		return "", err
 	case !first:
 		return "repeat", nil
-	case state == store.RefundAbnormal, state == store.RefundClosed:
-		t.log.Error("ALARM: a refund did not reach the customer; see WeChat's merchant platform", "outRefundNo", w.OutRefundNo,
-			"outTradeNo", w.OutTradeNo, "amount", w.RefundFen, "state", state)
-		return state, nil
 	case state == store.RefundSuccess:
 		return "refunded", nil
 	}
