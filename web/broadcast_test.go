@@ -149,7 +149,7 @@ func TestBroadcast_completesWhatIsMissing(t *testing.T) {
 	broker := &brokenRooms{MemoryBroker: memory}
 	var s *shop
 	s = newShop(t, func(o *web.Options) {
-		h, err := hub.New(hub.Options{Broker: broker, Mail: web.Mailbox(o.Store)})
+		h, err := hub.New(hub.Options{Broker: broker, Mail: web.Mailbox(o.Store, "test")})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -301,7 +301,7 @@ func TestBroadcast_repeatIsNotHeardAgain(t *testing.T) {
 	broker := &brokenRooms{MemoryBroker: memory}
 	s := newShop(t)
 	s = newShop(t, func(o *web.Options) {
-		h, err := hub.New(hub.Options{Broker: broker, Mail: web.Mailbox(s.db)})
+		h, err := hub.New(hub.Options{Broker: broker, Mail: web.Mailbox(s.db, "test")})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -110,7 +110,7 @@ func newShop(t testing.TB, change ...func(*web.Options)) *shop {
 	t.Cleanup(func() { _ = s.db.Close() })
 	s.tokens, err = web.NewTokens([]web.Key{{ID: "new", Secret: []byte(jwtSecret)}, {ID: "old", Secret: []byte(strings.ToUpper(jwtSecret))}}, time.Hour, s.db)
 	must(err)
-	s.hub, err = hub.New(hub.Options{Mail: web.Mailbox(s.db), Authenticate: s.tokens.Check, Logger: log})
+	s.hub, err = hub.New(hub.Options{Mail: web.Mailbox(s.db, "test"), Authenticate: s.tokens.Check, Logger: log})
 	must(err)
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)

@@ -263,7 +263,7 @@ func TestAdmin_ordersAndStats(t *testing.T) {
 
 func TestMailbox(t *testing.T) {
 	s := newShop(t)
-	m := web.Mailbox(s.db)
+	m := web.Mailbox(s.db, "test")
 	for i := range 5 {
 		if _, err := s.db.AddMail(t.Context(), []string{"alice"}, store.Letter{ID: fmt.Sprint(i), Action: "a", Payload: json.RawMessage(`{"n": 1}`)}); err != nil {
 			t.Fatal(err)

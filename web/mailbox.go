@@ -13,10 +13,14 @@ import (
 
 const mailRoom = "user:" // + user id
 
-// Mailbox makes the store's mail the hub's Mail: room user:ID is the mailbox of user ID.
-func Mailbox(db *store.DB) hub.Mail { return mailbox{db} }
+// Mailbox makes the store's mail the hub's Mail: room user:ID is the mailbox of user ID. node names this process in
+// receipts.
+func Mailbox(db *store.DB, node string) hub.Mail { return mailbox{db, node} }
 
-type mailbox struct{ db *store.DB }
+type mailbox struct {
+	db   *store.DB
+	node string
+}
 
 func owners(rooms []string) ([]string, error) {
 	users := make([]string, len(rooms))
@@ -102,4 +106,13 @@ func (m mailbox) Ack(ctx context.Context, room string, offset uint64) error {
 		return err
 	}
 	return m.db.AckMail(ctx, users[0], offset)
+}
+
+// Written notes for the receipts what the sockets of this node took.
+func (m mailbox) Written(ctx context.Context, all []hub.Writing) error {
+	noted := make([]store.Writing, len(all))
+	for i, w := range all {
+		noted[i] = store.Writing{User: strings.TrimPrefix(w.Room, mailRoom), From: w.From, To: w.To, Slow: w.Slow, At: w.At}
+	}
+	return m.db.NoteWritten(ctx, m.node, noted)
 }

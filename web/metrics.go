@@ -27,7 +27,7 @@ func newMetrics(s *Server) *metrics {
 			Buckets: []float64{.001, .005, .02, .1, .5, 1, 5},
 		}, []string{"method", "route", "status"}),
 	}
-	m.registry.MustRegister(m.requests, s.callbacks.counts, s.alarms, s.o.Calls.counts, s.o.Calls.took, hubFigures{s}, alarmFigures{s},
+	m.registry.MustRegister(m.requests, s.callbacks.counts, hubFigures{s},
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
@@ -77,6 +77,59 @@ var (
 	outboxLag      = desc("wxhub_outbox_lag_seconds", "Age of the oldest waiting row.")
 )
 
+// what became of mail, by MailCounts.
+var (
+	mailTotal        = desc("wxhub_mail_total", "What this process did with mail: stored, relayed, written, acknowledged, expired.", "event")
+	fallbacksTotal   = desc("wxhub_fallbacks_total", "Mail told by WeChat: custom, subscribe; refused, unknown; held for want of a quota or grant.", "result")
+	fallbacksNow     = desc("wxhub_fallbacks", "Fallbacks that have not ended, by state.", "state")
+	fallbackLag      = desc("wxhub_fallback_lag_seconds", "How long the oldest due fallback waits.")
+	outboxKindNow    = desc("wxhub_outbox_kind_waiting", "What committed and was not yet relayed, by kind.", "kind")
+	outboxKindLag    = desc("wxhub_outbox_kind_lag_seconds", "How long the oldest row of a kind is overdue.", "kind")
+	relayedTotal     = desc("wxhub_relayed_total", "Outbox rows that this process relayed, by kind.", "kind")
+	relaySecondTotal = desc("wxhub_relay_seconds_total", "Time from their commit to their end, added up, by kind.", "kind")
+	relayGivenUp     = desc("wxhub_relay_given_up_total", "Outbox rows that this process gave up, by kind.", "kind")
+	relayRetries     = desc("wxhub_relay_retries_total", "Outbox rows that this process will try again, by kind.", "kind")
+)
+
+// mail reads what became of mail.
+func (f hubFigures) mail(ctx context.Context, ch chan<- prometheus.Metric) {
+	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
+	}
+	count := func(d *prometheus.Desc, v float64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, v, labels...)
+	}
+	c := f.s.o.Store.MailCounts()
+	for event, n := range map[string]uint64{"stored": c.Stored, "relayed": c.Relayed, "written": c.Written, "acknowledged": c.Acked, "expired": c.Expired} {
+		count(mailTotal, float64(n), event)
+	}
+	for result, n := range map[string]uint64{"custom": c.CustomSent, "subscribe": c.SubscribeSent, "refused": c.Refused, "unknown": c.Unknown, "held": c.Held} {
+		count(fallbacksTotal, float64(n), result)
+	}
+	if stats, err := f.s.o.Store.FallbackStats(ctx); err == nil {
+		gauge(fallbacksNow, float64(stats.Waiting), "waiting")
+		gauge(fallbacksNow, float64(stats.Sending), "sending")
+		gauge(fallbacksNow, float64(stats.Held), "held")
+		gauge(fallbackLag, since(stats.Oldest))
+	}
+	if j := f.s.relay.Load(); j != nil {
+		for kind, k := range j.Stats() {
+			count(relayedTotal, float64(k.Relayed), string(kind))
+			count(relaySecondTotal, k.Took.Seconds(), string(kind))
+			count(relayGivenUp, float64(k.GivenUp), string(kind))
+			count(relayRetries, float64(k.Retries), string(kind))
+		}
+	}
+}
+
+// since is the age of a moment in seconds; of none, 0.
+func since(at time.Time) float64 {
+	if at.IsZero() {
+		return 0
+	}
+	return max(0, time.Since(at).Seconds())
+}
+
 // Describe is for prometheus.Collector.
 func (f hubFigures) Describe(ch chan<- *prometheus.Desc) { prometheus.DescribeByCollect(f, ch) }
 
@@ -117,11 +170,12 @@ func (f hubFigures) Collect(ch chan<- prometheus.Metric) {
 	}
 	gauge(outboxWaiting, float64(outbox.Waiting))
 	gauge(outboxDead, float64(outbox.Dead))
-	lag := 0.0
-	if !outbox.Oldest.IsZero() {
-		lag = time.Since(outbox.Oldest).Seconds()
+	gauge(outboxLag, since(outbox.Oldest))
+	for kind, k := range outbox.Kinds {
+		ch <- prometheus.MustNewConstMetric(outboxKindNow, prometheus.GaugeValue, float64(k.Waiting), string(kind))
+		ch <- prometheus.MustNewConstMetric(outboxKindLag, prometheus.GaugeValue, since(k.Due), string(kind))
 	}
-	gauge(outboxLag, lag)
+	f.mail(ctx, ch)
 }
 
 // pprof serves Go's profiles to admins and API keys. gc=1 on the heap profile collects garbage first.

@@ -34,6 +34,9 @@ func (d *desk) mpPush(m *wechat.PushMessage) store.Push {
 		}
 	}
 	does(d, m, &p)
+	if p.OpenID != "" && !p.Unfollow {
+		p.Opens = opens(m)
+	}
 	if rule, ok := d.rules.fitting(mpAccount, m); ok && p.OpenID != "" && !p.Unfollow {
 		p.Answer = rule.passive(m)
 		p.Reply = rule.line(talkOf(m))

@@ -99,9 +99,6 @@ type desk struct {
 	mpAppID string // of the official account
 	mpAsks  bool   // whether WeChat can be asked about followers
 	rules   ruleSet
-
-	hooks    []Hook
-	failOpen bool // a picture that WeChat could not look at passes
 }
 
 // miniPush is what a push of the mini-program does: a customer's word or deed becomes a line of the conversation and is
@@ -113,7 +110,7 @@ func (d *desk) miniPush(m *wechat.PushMessage) store.Push {
 		return p
 	}
 	talk := talkOf(m)
-	p.Talk = &talk
+	p.Talk, p.Opens = &talk, opens(m)
 	rule, answered := d.rules.fitting(miniAccount, m)
 	if answered {
 		p.Reply = rule.line(talk)

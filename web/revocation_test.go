@@ -85,7 +85,7 @@ func (s *shop) neighbour() (address string, server *Server) {
 	if o.Tokens, err = NewTokens([]Key{{ID: "k", Secret: []byte("0123456789abcdef0123456789abcdef")}}, time.Hour, s.db); err != nil {
 		s.Fatal(err)
 	}
-	if o.Hub, err = hub.New(hub.Options{Mail: Mailbox(s.db)}); err != nil {
+	if o.Hub, err = hub.New(hub.Options{Mail: Mailbox(s.db, "test")}); err != nil {
 		s.Fatal(err)
 	}
 	o.Node, o.Addr = "neighbour", "127.0.0.1:1"

@@ -11,7 +11,6 @@ import (
 	"log/slog"
 	"net/http"
 	"net/netip"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -19,7 +18,6 @@ import (
 	"github.com/go-chi/chi/v5"
 	"github.com/go-chi/chi/v5/middleware"
 	"github.com/google/uuid"
-	"github.com/prometheus/client_golang/prometheus"
 
 	"wxhub/hub"
 	"wxhub/store"
@@ -53,13 +51,13 @@ type Options struct {
 	Limits         Limits
 	Always200      bool
 	Products       []Product
-	Hooks          []Hook     // of the shop's own system
-	Replies        []Reply    // auto-replies to customer messages, first fitting counts
-	Moderator      *Moderator // judges what users write; nil: nothing is judged
-	Demo           *Demo      // nil outside the demo
-	Node, Addr     string     // what this process is called in the cluster (empty: a random name), and where it listens
+	Hooks          []Hook          // of the shop's own system
+	Fallbacks      *jobs.Fallbacks // rules by which mail is told another way; nil: none, kept in Store
+	Replies        []Reply         // auto-replies to customer messages, first fitting counts
+	Moderator      *Moderator      // judges what users write; nil: nothing is judged
+	Demo           *Demo           // nil outside the demo
+	Node, Addr     string          // what this process is called in the cluster (empty: a random name), and where it listens
 	Version        string
-	Calls          *Calls // what the clients above observe; nil: nothing is counted
 	Logger         *slog.Logger
 }
 
@@ -84,10 +82,10 @@ type Server struct {
 	apiKeys   map[string][sha256.Size]byte
 	admin     *adminLogin
 	codes     codes
-	alarms    *prometheus.CounterVec // raised, by kind
 	started   time.Time
 	leaving   atomic.Bool
-	readiness atomic.Value // string: what the last look at it found
+	relay     atomic.Pointer[jobs.Jobs] // for its figures; nil: not told
+	readiness atomic.Value              // string: what the last look at it found
 
 	addresses, users, adminTries, handshakes *limiter
 }
@@ -99,9 +97,6 @@ func New(o Options) (*Server, error) {
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
-	}
-	if o.Calls == nil {
-		o.Calls = NewCalls()
 	}
 	if o.Node == "" {
 		o.Node = uuid.NewString()
@@ -126,9 +121,12 @@ func New(o Options) (*Server, error) {
 	if o.MP != nil && o.MPAppID == "" {
 		return nil, errors.New("web: MPAppID is required with MP")
 	}
-	s.desk = desk{
-		appID: o.AppID, mpAppID: o.MPAppID, mpAsks: o.MPClient != nil, hooks: o.Hooks, failOpen: o.Moderator != nil && o.Moderator.FailOpen,
+	if o.Fallbacks == nil {
+		if s.o.Fallbacks, err = jobs.NewFallbacks(context.Background(), o.Store, nil); err != nil {
+			return nil, err
+		}
 	}
+	s.desk = desk{appID: o.AppID, mpAppID: o.MPAppID, mpAsks: o.MPClient != nil}
 	if s.desk.rules, err = newRuleSet(o.Replies); err != nil {
 		return nil, err
 	}
@@ -141,7 +139,6 @@ func New(o Options) (*Server, error) {
 	if _, err = o.Tokens.learn(context.Background()); err != nil {
 		return nil, err
 	}
-	s.watchAlarms()
 	s.metrics = newMetrics(s)
 	s.handler = s.routes()
 	return s, nil
@@ -180,16 +177,13 @@ func (s *Server) routes() http.Handler {
 		s.routeAdmin()
 		s.routeStaff()
 		s.routeInbox()
-		s.routeAlarms()
-		s.routeEvents()
-		s.routeShipping()
-		s.routeBills()
-		s.routeLinks()
+		s.routeMessages()
+		s.routeFallbacks()
 	})
 	r.Get("/ws", s.openSocket)
 
-	mini := &door{callbacks: s.callbacks, name: "push", receiver: s.o.Push, record: s.desk.recorded(miniAccount, s.desk.miniPush)}
-	mp := &door{callbacks: s.callbacks, name: "mp", receiver: s.o.MP, record: s.desk.recorded(mpAccount, s.desk.mpPush)}
+	mini := &door{callbacks: s.callbacks, name: "push", receiver: s.o.Push, record: s.desk.miniPush}
+	mp := &door{callbacks: s.callbacks, name: "mp", receiver: s.o.MP, record: s.desk.mpPush}
 	for path, d := range map[string]*door{"/wechat/push": mini, "/message/check": mini, "/wechat/mp": mp} {
 		r.Get(path, d.check)
 		r.Post(path, d.take)
@@ -231,6 +225,9 @@ func (s *Server) fromTrustedProxy(next http.Handler) http.Handler {
 	return middleware.ClientIPFromXFF(networks...)(next)
 }
 
+// Measure lets /metrics show the relay's figures.
+func (s *Server) Measure(j *jobs.Jobs) { s.relay.Store(j) }
+
 // Handler serves every route.
 func (s *Server) Handler() http.Handler { return s.handler }
 
@@ -253,9 +250,6 @@ func (s *Server) Run(ctx context.Context) error {
 	}()
 	defer learn.Stop()
 	defer sweep.Stop()
-	var calls sync.WaitGroup
-	defer calls.Wait()
-	calls.Go(func() { s.raiseCalls(ctx) })
 	failing := false
 	for {
 		select {

@@ -126,8 +126,7 @@ func newShop(t *testing.T, options ...shopOption) *shop {
 	})
 	must(err)
 	t.Cleanup(func() { s.db.Close() })
-	o.Calls = NewCalls()
-	client, err := wechat.New(wechat.Options{AppID: s.keys.AppID, Secret: s.keys.Secret, APIURL: s.wechat, HTTP: s.client, Observe: o.Calls.Observe, Logger: logger})
+	client, err := wechat.New(wechat.Options{AppID: s.keys.AppID, Secret: s.keys.Secret, APIURL: s.wechat, HTTP: s.client, Logger: logger})
 	must(err)
 	o.MPAppID = s.keys.MPAppID
 	o.MPClient, err = wechat.New(wechat.Options{AppID: s.keys.MPAppID, Secret: s.keys.MPSecret, APIURL: s.wechat, HTTP: s.client, Logger: logger})
@@ -136,12 +135,12 @@ func newShop(t *testing.T, options ...shopOption) *shop {
 		o.Moderator = &Moderator{}
 	}
 	o.Moderator.Store, o.Moderator.WeChat, o.Moderator.Logger = s.db, client, logger
-	s.hub, err = hub.New(hub.Options{Mail: Mailbox(s.db), Moderate: o.Moderator.Moderate, Logger: logger})
+	s.hub, err = hub.New(hub.Options{Mail: Mailbox(s.db, "test"), Moderate: o.Moderator.Moderate, Logger: logger})
 	must(err)
 	pay, err := wechat.NewPayV3(wechat.PayV3Options{
 		AppID: s.keys.AppID, MchID: s.keys.MchID, APIURL: s.wechat, NotifyURL: s.url + "/wechat/pay/notify",
 		APIv3Key: s.keys.APIv3Key, CertSerial: s.keys.CertSerial, PrivateKeyPEM: s.keys.MerchantKeyPEM,
-		PublicKeyID: s.keys.PublicKeyID, PublicKeyPEM: s.keys.PlatformPublicPEM, HTTP: s.client, Observe: o.Calls.Observe, Logger: logger,
+		PublicKeyID: s.keys.PublicKeyID, PublicKeyPEM: s.keys.PlatformPublicPEM, HTTP: s.client, Logger: logger,
 	})
 	must(err)
 	pushOptions := wechat.PushOptions{AppID: s.keys.AppID, Token: s.keys.PushToken}
@@ -162,7 +161,7 @@ func newShop(t *testing.T, options ...shopOption) *shop {
 	if _, v2 := o.Pay.(*wechat.PayV2); v2 { // as withPayV2 wants it
 		o.Pay, err = wechat.NewPayV2(wechat.PayV2Options{
 			AppID: s.keys.AppID, MchID: s.keys.MchID, APIURL: s.wechat, NotifyURL: s.url + "/wechat/pay/notify",
-			Key: s.keys.V2Key, SignType: simOptions.V2SignType, HTTP: s.client, Observe: o.Calls.Observe, Logger: logger,
+			Key: s.keys.V2Key, SignType: simOptions.V2SignType, HTTP: s.client, Logger: logger,
 		})
 		must(err)
 	} else {

@@ -73,6 +73,7 @@ func newApp(ctx context.Context, s *Settings, log *slog.Logger, demo *web.Demo) 
 	}
 	a = &app{log: log, drain: c.duration("DRAIN", 0, 10*time.Minute), patience: c.duration("LIMIT_UNAUTHENTICATED", 500*time.Millisecond, time.Minute)}
 	conns := c.count("DATABASE_CONNS", 2, 1000)
+	mailAge, mailCount := c.duration("MAIL_AGE", time.Hour, 10*365*24*time.Hour), c.count("MAIL_COUNT", 10, 100_000)
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, a.discard())
@@ -90,6 +91,9 @@ func newApp(ctx context.Context, s *Settings, log *slog.Logger, demo *web.Demo) 
 	if err := jobs.CheckHooks(s.Hooks); err != nil {
 		c.errs = append(c.errs, fmt.Errorf("hooks: %w", err))
 	}
+	if err := jobs.CheckFallbacks(s.Fallbacks); err != nil {
+		c.errs = append(c.errs, fmt.Errorf("fallbacks: %w", err))
+	}
 	if err := errors.Join(c.errs...); err != nil {
 		return nil, fmt.Errorf("the settings are not right:\n%w", err)
 	}
@@ -104,7 +108,7 @@ func newApp(ctx context.Context, s *Settings, log *slog.Logger, demo *web.Demo) 
 	if err != nil {
 		return nil, err
 	}
-	if a.db, err = store.Open(ctx, store.Options{URL: s.databaseURL(), Conns: conns, Keys: seal, Logger: log}); err != nil {
+	if a.db, err = store.Open(ctx, store.Options{URL: s.databaseURL(), Conns: conns, MailAge: mailAge, MailCount: mailCount, Keys: seal, Logger: log}); err != nil {
 		return nil, err
 	}
 	if opts.Tokens, err = web.NewTokens(keys, ttl, a.db); err != nil {
@@ -132,23 +136,28 @@ func newApp(ctx context.Context, s *Settings, log *slog.Logger, demo *web.Demo) 
 	}
 	opts.Moderator = &web.Moderator{Store: a.db, WeChat: opts.WeChat, FailOpen: failOpen, Logger: log}
 	if a.hub, err = hub.New(hub.Options{
-		Broker: a.broker, Mail: web.Mailbox(a.db), Rules: rules, Heartbeat: heartbeat,
+		Broker: a.broker, Mail: web.Mailbox(a.db, opts.Node), Rules: rules, Heartbeat: heartbeat,
 		Authenticate: opts.Tokens.Check, Moderate: opts.Moderator.Moderate, Logger: log,
 		Limits: limits, Compression: compression,
 	}); err != nil {
 		return nil, err
 	}
 	opts.Hub, opts.Store = a.hub, a.db
+	if opts.Fallbacks, err = jobs.NewFallbacks(ctx, a.db, s.Fallbacks); err != nil {
+		return nil, err
+	}
 	if a.web, err = web.New(opts); err != nil {
 		return nil, err
 	}
 	work := jobs.Options{
 		Hub: a.hub, Store: a.db, WeChat: opts.WeChat, MP: opts.MPClient, Hooks: opts.Hooks, Node: opts.Node, Logger: log, BeforeRelay: beforeRelay,
+		BeforeSend: beforeSend, AfterSend: afterSend, AppID: opts.AppID, MPAppID: opts.MPAppID, Fallbacks: opts.Fallbacks,
 	}
 	if opts.Pay != nil {
 		work.Till = a.web.Till()
 	}
 	a.jobs = jobs.New(work)
+	a.web.Measure(a.jobs)
 	return a, nil
 }
 

@@ -65,6 +65,8 @@ var settingsTable = []setting{
 	{"LIMIT_HANDSHAKES", "2000/s", false, "WebSocket handshakes of this node"},
 	{"HEARTBEAT", "25s", false, "how long a socket may be quiet before the server sends a ping"},
 	{"DRAIN", "10s", false, "over how long a stop spreads the closing of sockets"},
+	{"MAIL_AGE", "720h", false, "how long mail is kept that nobody acknowledges"},
+	{"MAIL_COUNT", "1000", false, "letters that one mailbox keeps"},
 	{"MODERATE_FAIL_OPEN", "false", false, "show text that WeChat could not judge"},
 	{"WECHAT_API_URL", "https://api.weixin.qq.com", false, "the platform's API"},
 	{"WECHAT_PAY_URL", "https://api.mch.weixin.qq.com", false, "WeChat Pay's API"},
@@ -96,7 +98,9 @@ type Settings struct {
 	Products []web.Product
 	Hooks    []web.Hook
 	Replies  []web.Reply
-	Rooms    []roomRule
+
+	Fallbacks []web.FallbackRule
+	Rooms     []roomRule
 }
 
 func (s *Settings) get(name string) string { return s.values[name] }
@@ -149,6 +153,8 @@ func (s *Settings) readFile(path string) error {
 			errs = append(errs, wrapKey(path, key, k.Unmarshal(key, &s.Products)))
 		case key == "hooks":
 			errs = append(errs, wrapKey(path, key, k.Unmarshal(key, &s.Hooks)))
+		case key == "fallbacks":
+			errs = append(errs, wrapKey(path, key, k.Unmarshal(key, &s.Fallbacks)))
 		case key == "replies":
 			errs = append(errs, wrapKey(path, key, k.Unmarshal(key, &s.Replies)))
 		case !known(name):
