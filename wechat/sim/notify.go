@@ -90,6 +90,11 @@ type notifyForm struct {
 	probe bool          // a signature probe of the platform
 }
 
+// mustFail tells whether a merchant who checks takes such a notify for forged.
+func (f notifyForm) mustFail() bool {
+	return f.probe || f.skew.Abs() > clockSlack || f.forge != "" && f.forge != "replay"
+}
+
 func (f notifyForm) label() string {
 	switch {
 	case f.probe:
@@ -238,6 +243,9 @@ func (s *Sim) sendNotice(ctx context.Context, n notice, req pushRequest, form no
 		Forge: form.label(), Try: try, Status: got.Status, Answer: clip(got.Body, 512), Ms: got.Ms, Done: done, Why: got.Error}
 	if got.Status == http.StatusOK && !done && got.Error == "" {
 		entry.Why = "the answer is not <xml> with return_code SUCCESS"
+	}
+	if done && form.mustFail() {
+		entry.Why = "taken although it was forged: " + form.label()
 	}
 	kept := &Exchange{Kind: "notify", Method: http.MethodPost, URL: req.url, Header: flatHeader(req.header), Body: clip(string(req.body), maxExchangeBody),
 		Inside: clip(string(n.inside), maxExchangeBody), Answer: got.Body, Evidence: evidence, again: &replay{notice: &n, request: req}}

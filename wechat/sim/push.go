@@ -197,6 +197,11 @@ type pushForm struct {
 	skew   time.Duration // added to the timestamp
 }
 
+// mustFail tells whether a shop that checks takes such a push for forged. In plain mode the signature does not cover the body.
+func (f pushForm) mustFail() bool {
+	return f.forge == "signature" || f.forge == "body" && f.mode != modePlain
+}
+
 func (f pushForm) label() string {
 	if f.skew != 0 && f.forge == "" {
 		return "skew"
@@ -437,6 +442,9 @@ func (s *Sim) sendPush(ctx context.Context, u *user, p pushed, form pushForm, re
 		if errors.As(err, &wrong) {
 			kept.Evidence = &wrong.evidence
 		}
+	}
+	if err == nil && form.mustFail() {
+		entry.Why = "taken although it was forged: " + form.forge
 	}
 	s.mu.Lock()
 	entry.ID = s.nextEntry()

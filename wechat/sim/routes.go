@@ -91,5 +91,6 @@ func (s *Sim) mux() *http.ServeMux {
 		return nil, &controlError{404, "not_found", "no such call; GET / shows what there is"}
 	}))
 	m.HandleFunc("GET /{$}", page)
+	m.HandleFunc("GET /page/{file}", page)
 	return m
 }

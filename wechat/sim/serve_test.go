@@ -3,6 +3,7 @@ package sim
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"strconv"
@@ -108,7 +109,12 @@ func TestState_noSecrets(t *testing.T) {
 	token := w.token(false).text("access_token")
 	w.control("/sim/message", object{"user": "alice", "content": "在吗"})
 	w.send(token, textTo(w.openid("alice"), "在"))
+	w.request("POST", "/v3/pay/transactions/jsapi", "{}")
+	w.callV2("/pay/orderquery", signMD5, fieldsV2{"out_trade_no": "T0000001", "sign": "wrong"})
 	state := w.request("GET", "/sim/state", "").Body.String()
+	for id := range 100 {
+		state += w.request("GET", fmt.Sprint("/sim/exchange?id=", id), "").Body.String()
+	}
 	c := credentials()
 	for _, secret := range []string{c.Secret, c.PushToken, c.PushAESKey, c.APIv3Key, c.V2Key, c.MPSecret, c.MPToken, c.MPAESKey, key, token, "PRIVATE"} {
 		if strings.Contains(state, secret) {
@@ -116,13 +122,18 @@ func TestState_noSecrets(t *testing.T) {
 		}
 	}
 	for _, list := range []string{"users", "orders", "messages", "pushes", "notifies", "calls"} {
-		if n := len(parse(t, []byte(state))[list].([]any)); n == 0 {
+		if n := len(w.state()[list].([]any)); n == 0 {
 			t.Errorf("%s is empty", list)
 		}
 	}
-	rec := w.request("GET", "/", "")
-	if rec.Code != 200 || !strings.Contains(rec.Body.String(), "/sim/state") || strings.Contains(rec.Body.String(), "http://") || strings.Contains(rec.Body.String(), "https://") {
-		t.Errorf("page: %d", rec.Code)
+	for _, file := range []string{"/", "/page/app.js", "/page/act.js", "/page/view.js", "/page/words.js", "/page/style.css", "/page/icon.svg"} {
+		rec := w.request("GET", file, "")
+		if rec.Code != 200 || rec.Body.Len() < 100 || strings.Contains(rec.Header().Get("Content-Security-Policy"), "unsafe") {
+			t.Errorf("%s: %d %v", file, rec.Code, rec.Header())
+		}
+	}
+	if rec := w.request("GET", "/page/nothing.js", ""); rec.Code != 404 {
+		t.Errorf("no such file: %d", rec.Code)
 	}
 }
 

@@ -1,25 +1,11 @@
 package sim
 
 import (
-	_ "embed"
 	"maps"
 	"net/http"
 	"slices"
 	"time"
 )
-
-//go:embed page.html
-var pageHTML []byte
-
-// page is GET /: the state for people.
-func page(w http.ResponseWriter, _ *http.Request) {
-	h := w.Header()
-	h.Set("Content-Type", "text/html; charset=utf-8")
-	h.Set("Cache-Control", "no-cache")
-	h.Set("X-Content-Type-Options", "nosniff")
-	h.Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; img-src 'self' data:")
-	_, _ = w.Write(pageHTML)
-}
 
 // stateUser, stateOrder and stateToken are what GET /sim/state shows; no secrets.
 type stateUser struct {
