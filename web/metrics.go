@@ -27,7 +27,7 @@ func newMetrics(s *Server) *metrics {
 			Buckets: []float64{.001, .005, .02, .1, .5, 1, 5},
 		}, []string{"method", "route", "status"}),
 	}
-	m.registry.MustRegister(m.requests, s.callbacks.counts, hubFigures{s},
+	m.registry.MustRegister(m.requests, s.callbacks.counts, s.alarms, s.o.Calls.counts, s.o.Calls.took, hubFigures{s}, alarmFigures{s},
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }

@@ -99,6 +99,9 @@ type desk struct {
 	mpAppID string // of the official account
 	mpAsks  bool   // whether WeChat can be asked about followers
 	rules   ruleSet
+
+	hooks    []Hook
+	failOpen bool // a picture that WeChat could not look at passes
 }
 
 // miniPush is what a push of the mini-program does: a customer's word or deed becomes a line of the conversation and is

@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/netip"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -18,6 +19,7 @@ import (
 	"github.com/go-chi/chi/v5"
 	"github.com/go-chi/chi/v5/middleware"
 	"github.com/google/uuid"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"wxhub/hub"
 	"wxhub/store"
@@ -58,6 +60,7 @@ type Options struct {
 	Demo           *Demo           // nil outside the demo
 	Node, Addr     string          // what this process is called in the cluster (empty: a random name), and where it listens
 	Version        string
+	Calls          *Calls // what the clients above observe; nil: nothing is counted
 	Logger         *slog.Logger
 }
 
@@ -82,10 +85,11 @@ type Server struct {
 	apiKeys   map[string][sha256.Size]byte
 	admin     *adminLogin
 	codes     codes
+	alarms    *prometheus.CounterVec // raised, by kind
 	started   time.Time
 	leaving   atomic.Bool
-	relay     atomic.Pointer[jobs.Jobs] // for its figures; nil: not told
 	readiness atomic.Value              // string: what the last look at it found
+	relay     atomic.Pointer[jobs.Jobs] // for its figures; nil: not told
 
 	addresses, users, adminTries, handshakes *limiter
 }
@@ -97,6 +101,9 @@ func New(o Options) (*Server, error) {
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.Calls == nil {
+		o.Calls = NewCalls()
 	}
 	if o.Node == "" {
 		o.Node = uuid.NewString()
@@ -126,7 +133,9 @@ func New(o Options) (*Server, error) {
 			return nil, err
 		}
 	}
-	s.desk = desk{appID: o.AppID, mpAppID: o.MPAppID, mpAsks: o.MPClient != nil}
+	s.desk = desk{
+		appID: o.AppID, mpAppID: o.MPAppID, mpAsks: o.MPClient != nil, hooks: o.Hooks, failOpen: o.Moderator != nil && o.Moderator.FailOpen,
+	}
 	if s.desk.rules, err = newRuleSet(o.Replies); err != nil {
 		return nil, err
 	}
@@ -139,6 +148,7 @@ func New(o Options) (*Server, error) {
 	if _, err = o.Tokens.learn(context.Background()); err != nil {
 		return nil, err
 	}
+	s.watchAlarms()
 	s.metrics = newMetrics(s)
 	s.handler = s.routes()
 	return s, nil
@@ -179,11 +189,16 @@ func (s *Server) routes() http.Handler {
 		s.routeInbox()
 		s.routeMessages()
 		s.routeFallbacks()
+		s.routeAlarms()
+		s.routeEvents()
+		s.routeShipping()
+		s.routeBills()
+		s.routeLinks()
 	})
 	r.Get("/ws", s.openSocket)
 
-	mini := &door{callbacks: s.callbacks, name: "push", receiver: s.o.Push, record: s.desk.miniPush}
-	mp := &door{callbacks: s.callbacks, name: "mp", receiver: s.o.MP, record: s.desk.mpPush}
+	mini := &door{callbacks: s.callbacks, name: "push", receiver: s.o.Push, record: s.desk.recorded(miniAccount, s.desk.miniPush)}
+	mp := &door{callbacks: s.callbacks, name: "mp", receiver: s.o.MP, record: s.desk.recorded(mpAccount, s.desk.mpPush)}
 	for path, d := range map[string]*door{"/wechat/push": mini, "/message/check": mini, "/wechat/mp": mp} {
 		r.Get(path, d.check)
 		r.Post(path, d.take)
@@ -250,6 +265,9 @@ func (s *Server) Run(ctx context.Context) error {
 	}()
 	defer learn.Stop()
 	defer sweep.Stop()
+	var calls sync.WaitGroup
+	defer calls.Wait()
+	calls.Go(func() { s.raiseCalls(ctx) })
 	failing := false
 	for {
 		select {

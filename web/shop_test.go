@@ -126,7 +126,8 @@ func newShop(t *testing.T, options ...shopOption) *shop {
 	})
 	must(err)
 	t.Cleanup(func() { s.db.Close() })
-	client, err := wechat.New(wechat.Options{AppID: s.keys.AppID, Secret: s.keys.Secret, APIURL: s.wechat, HTTP: s.client, Logger: logger})
+	o.Calls = NewCalls()
+	client, err := wechat.New(wechat.Options{AppID: s.keys.AppID, Secret: s.keys.Secret, APIURL: s.wechat, HTTP: s.client, Observe: o.Calls.Observe, Logger: logger})
 	must(err)
 	o.MPAppID = s.keys.MPAppID
 	o.MPClient, err = wechat.New(wechat.Options{AppID: s.keys.MPAppID, Secret: s.keys.MPSecret, APIURL: s.wechat, HTTP: s.client, Logger: logger})
@@ -140,7 +141,7 @@ func newShop(t *testing.T, options ...shopOption) *shop {
 	pay, err := wechat.NewPayV3(wechat.PayV3Options{
 		AppID: s.keys.AppID, MchID: s.keys.MchID, APIURL: s.wechat, NotifyURL: s.url + "/wechat/pay/notify",
 		APIv3Key: s.keys.APIv3Key, CertSerial: s.keys.CertSerial, PrivateKeyPEM: s.keys.MerchantKeyPEM,
-		PublicKeyID: s.keys.PublicKeyID, PublicKeyPEM: s.keys.PlatformPublicPEM, HTTP: s.client, Logger: logger,
+		PublicKeyID: s.keys.PublicKeyID, PublicKeyPEM: s.keys.PlatformPublicPEM, HTTP: s.client, Observe: o.Calls.Observe, Logger: logger,
 	})
 	must(err)
 	pushOptions := wechat.PushOptions{AppID: s.keys.AppID, Token: s.keys.PushToken}
@@ -161,7 +162,7 @@ func newShop(t *testing.T, options ...shopOption) *shop {
 	if _, v2 := o.Pay.(*wechat.PayV2); v2 { // as withPayV2 wants it
 		o.Pay, err = wechat.NewPayV2(wechat.PayV2Options{
 			AppID: s.keys.AppID, MchID: s.keys.MchID, APIURL: s.wechat, NotifyURL: s.url + "/wechat/pay/notify",
-			Key: s.keys.V2Key, SignType: simOptions.V2SignType, HTTP: s.client, Logger: logger,
+			Key: s.keys.V2Key, SignType: simOptions.V2SignType, HTTP: s.client, Observe: o.Calls.Observe, Logger: logger,
 		})
 		must(err)
 	} else {
