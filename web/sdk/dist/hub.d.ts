@@ -33,6 +33,7 @@ export declare class WxHub {
     private hintUntil;
     private retryTimer;
     private ackTimer;
+    private knockTimers;
     constructor(options: HubOptions);
     /** Listens; the returned function ends it. */
     on<E extends keyof HubEvents>(event: E, handler: (event: HubEvents[E]) => void): () => void;
@@ -72,6 +73,8 @@ export declare class WxHub {
     private quit;
     /** Asks to be let in on the open line. */
     private knock;
+    /** The hub cannot look the room up just now: the line stays, and asks again. */
+    private knockLater;
     private admit;
     private pushed;
     /** Reports whether the page got it. */

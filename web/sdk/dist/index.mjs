@@ -204,6 +204,7 @@ var Session = class {
   }
   answered({ reply: id, ok, ...fields }) {
     var _a, _b;
+    if (id === null && ok && fields.room) return this.events.joined(fields);
     const question = this.questions.get(id);
     if (!question) return;
     this.questions.delete(id);
@@ -260,8 +261,10 @@ var Session = class {
 // src/hub.ts
 var stableAfter = 5e3;
 var ackEvery = 1e3;
+var knockFrom = 1e3;
 var wakeWait = 3e3;
 var WxHub = class {
+  // rooms that could not be had
   constructor(options) {
     this.state = "disconnected";
     /** this connection's id and person, once welcomed */
@@ -286,6 +289,7 @@ var WxHub = class {
     this.queryHelped = false;
     // the last line came up with the token in the query only
     this.hintUntil = 0;
+    this.knockTimers = /* @__PURE__ */ new Map();
     this.options = withDefaults(options);
   }
   /** Listens; the returned function ends it. */
@@ -433,12 +437,22 @@ var WxHub = class {
       },
       (error) => {
         if (session !== this.session) return;
+        if (error.error === "unavailable" || error.error === "timeout") return this.knockLater(room);
         this.each(room, (h) => {
           var _a;
           return (_a = h.onError) == null ? void 0 : _a.call(h, error);
         });
       }
     );
+  }
+  /** The hub cannot look the room up just now: the line stays, and asks again. */
+  knockLater(room) {
+    const wait = knockFrom * (1 + this.options.random());
+    clearTimeout(this.knockTimers.get(room));
+    this.knockTimers.set(room, setTimeout(() => {
+      this.knockTimers.delete(room);
+      if (!room.joined && this.find(room.name) === room) this.knock(room);
+    }, wait));
   }
   admit(room, standing, brought) {
     var _a;
@@ -526,6 +540,10 @@ var WxHub = class {
     const session = new Session(this.options.transport, this.target(token), this.options, {
       welcome: (welcome) => this.welcomed(session, welcome),
       push: (push) => this.pushed(push),
+      joined: (standing) => {
+        const room = this.find(standing.room);
+        if (room && !room.joined) this.admit(room, standing, this.brought.get(room));
+      },
       end: (code, reason, shook) => {
         if (!shook && code === void 0) {
           this.failed++;
@@ -603,6 +621,8 @@ var WxHub = class {
     this.session = void 0;
     clearTimeout(this.retryTimer);
     this.retryTimer = void 0;
+    for (const timer of this.knockTimers.values()) clearTimeout(timer);
+    this.knockTimers.clear();
     for (const room of this.allRooms()) room.joined = false;
   }
   // —— telling

@@ -1,9 +1,11 @@
-import { type Push, type Welcome } from './protocol';
+import { type Push, type Standing, type Welcome } from './protocol';
 import type { Target, Transport } from './transport';
 /** What a session reports. After `end` it reports nothing more. */
 export interface SessionEvents {
     welcome(welcome: Welcome): void;
     push(push: Push): void;
+    /** a room of the handshake that could not be had then is joined now, unasked */
+    joined(standing: Standing): void;
     /** `shook` is false when the handshake never succeeded. */
     end(code: number | undefined, reason: string, shook: boolean): void;
     error(error: Error): void;

@@ -10,6 +10,7 @@ import type { Target } from './transport'
 
 const stableAfter = 5000 // ms a line must have lived for its loss to count as the first again
 const ackEvery = 1000 // ms: mini-programs may send some five frames a second in all
+const knockFrom = 1000 // ms until a room that could not be had is asked for again, plus as much at random
 const wakeWait = 3000 // ms to answer when the app returns; the line is replaced after it
 
 /**
@@ -48,6 +49,7 @@ export class WxHub {
   private hintUntil = 0 // the server asked us not to come back before
   private retryTimer: ReturnType<typeof setTimeout> | undefined
   private ackTimer: ReturnType<typeof setTimeout> | undefined
+  private knockTimers = new Map<Room, ReturnType<typeof setTimeout>>() // rooms that could not be had
 
   constructor(options: HubOptions) {
     this.options = withDefaults(options)
@@ -209,9 +211,20 @@ export class WxHub {
       },
       (error: HubError) => {
         if (session !== this.session) return // the next line joins again
+        if (error.error === 'unavailable' || error.error === 'timeout') return this.knockLater(room)
         this.each(room, (h) => h.onError?.(error))
       },
     )
+  }
+
+  /** The hub cannot look the room up just now: the line stays, and asks again. */
+  private knockLater(room: Room): void {
+    const wait = knockFrom * (1 + this.options.random())
+    clearTimeout(this.knockTimers.get(room))
+    this.knockTimers.set(room, setTimeout(() => {
+      this.knockTimers.delete(room)
+      if (!room.joined && this.find(room.name) === room) this.knock(room)
+    }, wait))
   }
 
   private admit(room: Room, standing: Standing, brought: Position | undefined): void {
@@ -285,6 +298,10 @@ export class WxHub {
     const session: Session = new Session(this.options.transport, this.target(token), this.options, {
       welcome: (welcome) => this.welcomed(session, welcome),
       push: (push) => this.pushed(push),
+      joined: (standing) => {
+        const room = this.find(standing.room)
+        if (room && !room.joined) this.admit(room, standing, this.brought.get(room))
+      },
       end: (code, reason, shook) => {
         if (!shook && code === undefined) {
           this.failed++
@@ -366,6 +383,8 @@ export class WxHub {
     this.session = undefined
     clearTimeout(this.retryTimer)
     this.retryTimer = undefined
+    for (const timer of this.knockTimers.values()) clearTimeout(timer)
+    this.knockTimers.clear()
     for (const room of this.allRooms()) room.joined = false
   }
 

@@ -1,10 +1,12 @@
-import { HubError, type Push, type Welcome } from './protocol'
+import { HubError, type Push, type Standing, type Welcome } from './protocol'
 import type { Line, Target, Transport } from './transport'
 
 /** What a session reports. After `end` it reports nothing more. */
 export interface SessionEvents {
   welcome(welcome: Welcome): void
   push(push: Push): void
+  /** a room of the handshake that could not be had then is joined now, unasked */
+  joined(standing: Standing): void
   /** `shook` is false when the handshake never succeeded. */
   end(code: number | undefined, reason: string, shook: boolean): void
   error(error: Error): void
@@ -113,6 +115,7 @@ export class Session {
   }
 
   private answered({ reply: id, ok, ...fields }: Reply): void {
+    if (id === null && ok && fields.room) return this.events.joined(fields as unknown as Standing)
     const question = this.questions.get(id as number)
     if (!question) return
     this.questions.delete(id as number)
