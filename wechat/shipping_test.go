@@ -67,7 +67,9 @@ func TestUploadShipping_checkedBefore(t *testing.T) {
 		"no carrier":      func(s *Shipment) { s.Parcels = []Parcel{{TrackingNo: "1", Item: "x"}} },
 		"SF, no contact":  func(s *Shipment) { s.Parcels = []Parcel{{TrackingNo: "1", Company: "SF", Item: "x"}} },
 		"virtual carrier": func(s *Shipment) { s.Logistics, s.Split, s.Parcels = ShipVirtual, false, s.Parcels[:1] },
-		"long":            func(s *Shipment) { s.Parcels = []Parcel{{TrackingNo: strings.Repeat("1", 129), Company: "ZTO", Item: "x"}} },
+		"long": func(s *Shipment) {
+			s.Parcels = []Parcel{{TrackingNo: strings.Repeat("1", 129), Company: "ZTO", Item: "x"}}
+		},
 	} {
 		s := testShipment
 		change(&s)

@@ -32,7 +32,7 @@ func TestFitField(t *testing.T) {
 		{"amount1", "¥12.50", "¥12.50"}, {"amount1", "10元", "10元"}, {"amount1", "1234567890", "1234567890"}, {"amount1", "12345678901", ""}, {"amount1", "¥1.234", ""}, {"amount1", "免费", ""},
 		{"phone_number1", "+86-0766-66888866", "+86-0766-66888866"}, {"phone_number1", "138000000001234567", ""}, {"phone_number1", "问我", ""},
 		{"car_number1", "粤A8Z888挂", "粤A8Z888挂"}, {"car_number1", "粤A8Z888挂x", "粤A8Z888挂"},
-		{"name1", han(11), han(10 - 1) + "…"}, {"name1", strings.Repeat("n", 21), strings.Repeat("n", 20)},
+		{"name1", han(11), han(10-1) + "…"}, {"name1", strings.Repeat("n", 21), strings.Repeat("n", 20)},
 		{"phrase1", "配送中,请等", "配送中请等"}, {"phrase3", han(6), han(5)}, {"phrase1", "ok", ""},
 		{"enum1", "whatever", "whatever"}, {"new_kind7", han(50), han(50)},
 		{"thing", "x", ""}, {"1thing", "x", ""}, {"", "x", ""}, {"thing1 ", "x", ""},

@@ -63,7 +63,8 @@ func (r RunData) GoString() string { return r.String() }
 // LogValue hides all of it.
 func (r RunData) LogValue() slog.Value { return slog.StringValue(r.String()) }
 
-// DecryptRunData opens the encryptedData of wx.getWeRunData; see DecryptUserData. ErrDecrypt also: it holds no steps.
+// DecryptRunData opens the encryptedData of wx.getWeRunData; see DecryptUserData. ErrRequest: it
+// holds no steps.
 func (c *Client) DecryptRunData(sessionKey, encryptedData, iv string) (RunData, error) {
 	fields, at, err := c.openMarked(sessionKey, encryptedData, iv)
 	if err != nil {
@@ -81,13 +82,13 @@ func (c *Client) DecryptRunData(sessionKey, encryptedData, iv string) (RunData, 
 		r.Days = append(r.Days, RunDay{time.Unix(seconds, 0).In(beijing), steps})
 	}
 	if !ok {
-		return RunData{}, refuse(ErrDecrypt, "no steps in it")
+		return RunData{}, refuse(ErrRequest, "no steps in it")
 	}
 	return r, nil
 }
 
 // DecryptGroupID opens the encryptedData of a share to a group: the group's id for this app. See DecryptUserData.
-// ErrDecrypt also: it holds no group.
+// ErrRequest: it holds no group.
 func (c *Client) DecryptGroupID(sessionKey, encryptedData, iv string) (openGID string, err error) {
 	fields, _, err := c.openMarked(sessionKey, encryptedData, iv)
 	if err != nil {
@@ -95,7 +96,7 @@ func (c *Client) DecryptGroupID(sessionKey, encryptedData, iv string) (openGID s
 	}
 	openGID = scalar(fields["openGId"])
 	if openGID == "" || len(openGID) > maxID {
-		return "", refuse(ErrDecrypt, "no group in it")
+		return "", refuse(ErrRequest, "no group in it")
 	}
 	return openGID, nil
 }
