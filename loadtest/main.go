@@ -53,6 +53,12 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		}
 		return exitOK
 	}
+	if len(args) > 0 && args[0] == "compare" {
+		if err := compare(ctx, args[1:], stdout, stderr); err != nil {
+			return fail(err)
+		}
+		return exitOK
+	}
 	o, err := parseOptions(args, stderr)
 	if err != nil {
 		return fail(err)

@@ -239,11 +239,15 @@ func (r *round) count(f findings, took time.Duration, lost error) result {
 func (r *round) broadcast(ctx context.Context, n int) (position, error) {
 	group := n % r.cast.Groups
 	payload := broadcasts{r.cast.Run, padding(r.cast.Pad)}.payload(n)
+	room := (&crowd{cast: r.cast}).room(group, "")
+	if r.target.publish != nil {
+		return position{}, r.target.publish(ctx, r.target, room, payload)
+	}
 	body := map[string]any{"action": broadcastAction, "payload": json.RawMessage(payload), "id": fmt.Sprintf("%s-%d", r.cast.Run, n)}
 	if r.cast.Mail {
 		body["users"] = []string{r.cast.People[group].User}
 	} else {
-		body["rooms"] = []string{(&crowd{cast: r.cast}).room(group, "")}
+		body["rooms"] = []string{room}
 	}
 	return r.target.broadcast(ctx, body)
 }

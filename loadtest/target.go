@@ -24,6 +24,8 @@ type target struct {
 	options
 	http *http.Client
 	lost atomic.Int64 // how often a node did not answer: the next one's turn
+	// publish says payload in a room of a server that is not the hub; nil: it is.
+	publish func(ctx context.Context, t *target, room string, payload json.RawMessage) error
 }
 
 func newTarget(o options) *target {

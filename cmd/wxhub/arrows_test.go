@@ -19,13 +19,14 @@ var arrows = map[string][]string{
 	"wxhub/store":      {},
 	"wxhub/web": {"wxhub/hub", "wxhub/wechat", "wxhub/store", "wxhub/web/docs", "wxhub/web/phone", "wxhub/web/console", "wxhub/web/sdk",
 		"wxhub/web/jobs"}, // whose settings are its own: who is called when an order is paid,
-	"wxhub/web/jobs":    {"wxhub/hub", "wxhub/wechat", "wxhub/store"},
-	"wxhub/web/docs":    {},
-	"wxhub/web/sdk":     {},
-	"wxhub/web/phone":   {"wxhub/web/sdk"},
-	"wxhub/web/console": {},
-	"wxhub/cmd/wxhub":   {"wxhub/hub", "wxhub/wechat", "wxhub/wechat/sim", "wxhub/store", "wxhub/web", "wxhub/web/jobs"},
-	"wxhub/loadtest":    {},
+	"wxhub/web/jobs":              {"wxhub/hub", "wxhub/wechat", "wxhub/store"},
+	"wxhub/web/docs":              {},
+	"wxhub/web/sdk":               {},
+	"wxhub/web/phone":             {"wxhub/web/sdk"},
+	"wxhub/web/console":           {},
+	"wxhub/cmd/wxhub":             {"wxhub/hub", "wxhub/wechat", "wxhub/wechat/sim", "wxhub/store", "wxhub/web", "wxhub/web/jobs"},
+	"wxhub/loadtest":              {},
+	"wxhub/loadtest/peer/gorilla": {},
 }
 
 // Tests play the whole shop, so these may import more than their package.
@@ -36,12 +37,12 @@ var testArrows = map[string][]string{
 
 // Libraries that belong to one room of the house.
 var outside = map[string][]string{
-	"github.com/gorilla/websocket": {"wxhub/hub", "wxhub/loadtest"},
+	"github.com/gorilla/websocket": {"wxhub/hub", "wxhub/loadtest", "wxhub/loadtest/peer/gorilla"},
 	"github.com/redis/go-redis/":   {"wxhub/hub"},
 	"database/sql":                 {"wxhub/store"},
 	"github.com/jackc/pgx/":        {"wxhub/store"},
 	"modernc.org/sqlite":           {"wxhub/store"},
-	"github.com/golang-jwt/jwt/":   {"wxhub/web", "wxhub/loadtest"},
+	"github.com/golang-jwt/jwt/":   {"wxhub/web", "wxhub/loadtest", "wxhub/loadtest/peer/gorilla"},
 }
 
 func TestHouse_importArrows(t *testing.T) {
