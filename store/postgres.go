@@ -92,7 +92,8 @@ func (p *postgres) write(ctx context.Context, fn func(*tx) error) error {
 		}
 		var pg *pgconn.PgError
 		deadlock := errors.As(err, &pg) && (pg.Code == "40P01" || pg.Code == "40001")
-		if !deadlock || try == writeTries {
+		unsent := pgconn.SafeToRetry(err) && try == 1 // a connection that a restart had cut
+		if !deadlock && !unsent || try == writeTries {
 			return away(ctx, err)
 		}
 	}
@@ -113,7 +114,7 @@ func away(ctx context.Context, err error) error {
 		if class != "08" && class != "53" && class != "57" && class != "58" && answer.Code != "25006" {
 			return err
 		}
-	case errors.As(err, &connect), errors.As(err, &network), errors.Is(err, context.DeadlineExceeded), errors.Is(err, driver.ErrBadConn),
+	case pgconn.SafeToRetry(err), errors.As(err, &connect), errors.As(err, &network), errors.Is(err, context.DeadlineExceeded), errors.Is(err, driver.ErrBadConn),
 		errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, net.ErrClosed):
 	default:
 		return err
