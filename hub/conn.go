@@ -3,6 +3,7 @@ package hub
 import (
 	"bufio"
 	"bytes"
+	"compress/flate"
 	"errors"
 	"io"
 	"net"
@@ -150,6 +151,9 @@ func (c *Conn) turn() (more bool) {
 	buf := inboxes.Get().(*inbox)
 	defer buf.putBack()
 	if err := buf.readFrom(r, c.hub.limits.InflatedBytes); err != nil {
+		if errors.As(err, new(flate.CorruptInputError)) || errors.Is(err, io.ErrUnexpectedEOF) { // gorilla says nothing then
+			c.close(DisconnectProtocol)
+		}
 		c.linger(err)
 		return false
 	}
@@ -160,7 +164,7 @@ func (c *Conn) turn() (more bool) {
 		c.close(DisconnectTooBig)
 	case !c.mayTalk():
 	case kind == websocket.TextMessage && !utf8.Valid(buf.Bytes()):
-		c.close(Disconnect{Code: websocket.CloseInvalidFramePayloadData, Word: "utf8"})
+		c.close(DisconnectUTF8)
 	default:
 		c.proto.handle(c, kind == websocket.TextMessage, buf.Bytes(), asked)
 	}
@@ -374,11 +378,15 @@ func (w *wire) Read(p []byte) (int, error) {
 func (w *wire) Write(p []byte) (int, error) {
 	c := (*Conn)(w)
 	if c.ws != nil && len(p) >= 4 && p[0] == finClose {
-		d := Disconnect{Code: int(p[2])<<8 | int(p[3]), Word: string(p[4:])}
-		if d.Code == DisconnectTooBig.Code {
-			d = DisconnectTooBig
+		switch d := (Disconnect{Code: int(p[2])<<8 | int(p[3])}); d.Code {
+		case DisconnectTooBig.Code:
+			c.close(DisconnectTooBig)
+		case DisconnectProtocol.Code:
+			c.hub.log.Debug("protocol broken", "client", c.id, "why", string(p[4:])) // gorilla's own words, without data
+			c.close(DisconnectProtocol)
+		default:
+			c.close(d)
 		}
-		c.close(d)
 		return len(p), nil
 	}
 	head := 0
