@@ -40,6 +40,7 @@ func newTestPayV2(t testing.TB, h http.HandlerFunc, change ...func(*PayV2Options
 	if err != nil {
 		t.Fatal(err)
 	}
+	p.pause = 2 * time.Millisecond
 	t.Cleanup(func() {
 		s.CloseClientConnections()
 		s.Close()

@@ -50,6 +50,7 @@ func newTestPay(t testing.TB, h http.HandlerFunc) *PayV3 {
 	if err != nil {
 		t.Fatal(err)
 	}
+	p.pause = 2 * time.Millisecond
 	t.Cleanup(func() {
 		s.CloseClientConnections()
 		s.Close()
@@ -497,6 +498,9 @@ func TestNewPayV3_namesEachBadOption(t *testing.T) {
 		{"certificate for public key", func(o *PayV3Options) { o.PublicKeyPEM = cert }, "pub_key.pem"},
 		{"small private key", func(o *PayV3Options) { o.PrivateKeyPEM = privatePEM(t, small) }, "2048"},
 		{"small public key", func(o *PayV3Options) { o.PublicKeyPEM = publicPEM(t, &small.PublicKey) }, "2048"},
+		{"certificates alone", func(o *PayV3Options) { o.PublicKeyID, o.PublicKeyPEM = "", "" }, ""},
+		{"public key without its id", func(o *PayV3Options) { o.PublicKeyID = "" }, "PUB_KEY_ID_"},
+		{"id without its public key", func(o *PayV3Options) { o.PublicKeyPEM = "" }, "PublicKeyPEM"},
 		{"31 bytes", func(o *PayV3Options) { o.APIv3Key = testAPIv3Key[1:] }, "32 bytes"},
 		{"certificate serial as id", func(o *PayV3Options) { o.PublicKeyID = o.CertSerial }, "PUB_KEY_ID_"},
 	} {
