@@ -31,7 +31,7 @@ type BillRow struct {
 	TradeType                                          string // JSAPI …
 	State                                              string // SUCCESS, REFUND or REVOKED
 	RefundID, OutRefundNo, RefundState                 string // when State is REFUND
-	TotalFen, SettledFen, CouponFen, RefundFen, FeeFen int64  // FeeFen: what WeChat Pay keeps; below 0 when it gives back
+	TotalFen, SettledFen, CouponFen, RefundFen, FeeFen int64  // FeeFen: what WeChat Pay keeps, rounded; below 0 when it gives back
 	Currency, Description, Attach                      string
 }
 

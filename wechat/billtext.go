@@ -3,6 +3,7 @@ package wechat
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"errors"
 	"strconv"
 	"strings"
@@ -119,6 +120,31 @@ func (r *billReader) fen(names ...string) int64 {
 	return n
 }
 
+// fee is an amount with parts of a fen, which is rounded.
+func (r *billReader) fee(name string) int64 {
+	s := r.text(name)
+	digits, negative := strings.CutPrefix(s, "-")
+	if i := strings.IndexByte(digits, '.'); i >= 0 && len(digits) > i+3 {
+		if strings.Trim(digits[i+3:], "0123456789") != "" || len(digits) > i+9 {
+			r.err = cmp.Or(r.err, refuse(ErrMalformed, "a bill with an amount that is none"))
+			return 0
+		}
+		n, ok := fenOfYuan(digits[:i+3])
+		if !ok {
+			r.err = cmp.Or(r.err, refuse(ErrMalformed, "a bill with an amount that is none"))
+			return 0
+		}
+		if digits[i+3] >= '5' {
+			n++
+		}
+		if negative {
+			n = -n
+		}
+		return n
+	}
+	return r.fen(name)
+}
+
 func (r *billReader) time(name string) time.Time {
 	at, err := time.ParseInLocation(v2Day, r.text(name), beijing)
 	if err != nil && r.err == nil {
@@ -166,7 +192,7 @@ func readTradeBill(b []byte) ([]BillRow, error) {
 			RefundID: r.text("微信退款单号"), OutRefundNo: r.text("商户退款单号"), RefundState: r.text("退款状态"),
 			TotalFen: r.fen("订单金额", "总金额", "应结订单金额"), SettledFen: r.fen("应结订单金额", "总金额", "订单金额"),
 			CouponFen: r.fen("代金券金额", "代金券或立减优惠金额", "企业红包金额"),
-			RefundFen: r.fen("申请退款金额", "退款金额"), FeeFen: r.fen("手续费"),
+			RefundFen: r.fen("申请退款金额", "退款金额"), FeeFen: r.fee("手续费"),
 			Currency: orElse(r.text("货币种类"), "CNY"), Description: r.text("商品名称"), Attach: r.text("商户数据包"),
 		}
 		if one.RefundID == "0" { // how the bill says: none
