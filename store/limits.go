@@ -16,7 +16,8 @@ const (
 	maxPayload = 256 << 10 // one message
 	maxRaw     = 256 << 10 // evidence of one payment, answer of one push
 	maxPicture = 1 << 20
-	maxReason  = 500 // why a row failed; longer ones are cut
+	maxToken   = 64 << 10 // platform certificates have some KiB
+	maxReason  = 500      // why a row failed; longer ones are cut
 )
 
 var (

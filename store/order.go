@@ -150,6 +150,18 @@ func (db *DB) Order(ctx context.Context, outTradeNo string) (o Order, err error)
 	return o, nil
 }
 
+// FirstOrderAt is when the oldest order was made; zero: there is none.
+func (db *DB) FirstOrderAt(ctx context.Context) (time.Time, error) {
+	var at int64
+	err := db.engine.read(ctx, false, func(t *tx) error {
+		return t.row([]any{&at}, "SELECT COALESCE(MIN(created_at), 0) FROM orders")
+	})
+	if err != nil {
+		return time.Time{}, fmt.Errorf("first order: %w", err)
+	}
+	return moment(at), nil
+}
+
 // OrderQuery selects orders, newest first. Empty fields do not select.
 type OrderQuery struct {
 	OutTradeNo string // the whole number

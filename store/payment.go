@@ -134,6 +134,28 @@ func (t *tx) keepConflict(p Payment, reason string) error {
 	return err
 }
 
+// PaidBy returns a paid order with the openid that paid it; the openid is empty once its person was erased. ErrNotFound,
+// ErrOrderUnpaid.
+func (db *DB) PaidBy(ctx context.Context, outTradeNo string) (o Order, openID string, err error) {
+	err = db.engine.read(ctx, true, func(t *tx) error {
+		if o, err = t.order(outTradeNo); err != nil {
+			return err
+		}
+		if o.TransactionID == "" {
+			return ErrOrderUnpaid
+		}
+		err := t.row([]any{&openID}, "SELECT open_id FROM payments WHERE transaction_id = ?", o.TransactionID)
+		if err == ErrNotFound {
+			return nil
+		}
+		return err
+	})
+	if err != nil {
+		return Order{}, "", fmt.Errorf("order %.32q: payer: %w", outTradeNo, err)
+	}
+	return o, first(openID, o.OpenID), nil
+}
+
 // A Conflict is verified money that fits no order: somebody has to look at it.
 type Conflict struct {
 	Payment

@@ -23,11 +23,12 @@ func (db *DB) PlatformToken(ctx context.Context, name string) (token string, exp
 	return token, moment(expires), nil
 }
 
-// SetPlatformToken keeps a token that WeChat gave us, in place of the last one of this name.
+// SetPlatformToken keeps a token, or what else WeChat gave us for a while (at most 64 KiB), in place of the last one of
+// this name. It may be swept a day after it expired.
 func (db *DB) SetPlatformToken(ctx context.Context, name, token string, expiresAt time.Time) error {
 	var in inputs
 	in.text("name", name, 1, maxName)
-	in.text("token", token, 1, maxText)
+	in.text("token", token, 1, maxToken)
 	if in.err != nil {
 		return fmt.Errorf("set platform token: %w", in.err)
 	}

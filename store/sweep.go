@@ -14,6 +14,7 @@ const (
 	receiptsKept  = 30 * 24 * time.Hour // after their letters
 	unblockedKept = 24 * time.Hour      // by then every node has heard of it
 	nodesKept     = 24 * time.Hour      // of a node that died without a word
+	tokensKept    = 24 * time.Hour      // after they expired
 	eventsKept    = 30 * 24 * time.Hour
 	alarmsKept    = 365 * 24 * time.Hour // after they were acknowledged
 	sweepBatch    = 500                  // rows of one transaction, so that nobody waits long behind it
@@ -40,6 +41,8 @@ func (db *DB) Sweep(ctx context.Context) error {
 			SELECT user_id FROM blocks WHERE NOT blocked AND at <= ? LIMIT ?)`, []any{before(unblockedKept)}},
 		{"nodes", `DELETE FROM nodes WHERE id IN (
 			SELECT id FROM nodes WHERE seen_at <= ? LIMIT ?)`, []any{before(nodesKept)}},
+		{"platform tokens", `DELETE FROM platform_tokens WHERE name IN (
+			SELECT name FROM platform_tokens WHERE expires_at <= ? LIMIT ?)`, []any{before(tokensKept)}},
 		{"alarms", `DELETE FROM alarms WHERE id IN (
 			SELECT id FROM alarms WHERE acked_at > 0 AND acked_at <= ? LIMIT ?)`, []any{before(alarmsKept)}},
 		{"notifies", `DELETE FROM notifies WHERE notify IN (

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"time"
 
 	"wxhub/store"
@@ -43,6 +44,9 @@ func (t *Till) Reconcile(ctx context.Context, day time.Time) (store.Reconciliati
 		}
 		return r, fmt.Errorf("bill of %s: %w", r.Day, err)
 	}
+	bill = slices.DeleteFunc(bill, func(row wechat.BillRow) bool { // another app of the same merchant
+		return row.AppID != "" && t.appID != "" && row.AppID != t.appID
+	})
 	sum(&r, bill)
 	if r.Differences, err = t.differences(ctx, day, bill); err != nil {
 		return r, err

@@ -116,7 +116,7 @@ func New(o Options) (*Server, error) {
 		handshakes: newLimiter(o.Limits.Handshakes.or(2000, 2000)),
 		adminTries: newLimiter(o.Limits.AdminLogin.or(5.0/60, 5)),
 	}
-	s.till = &Till{pay: o.Pay, db: o.Store, hooks: o.Hooks, log: o.Logger}
+	s.till = &Till{pay: o.Pay, db: o.Store, appID: o.AppID, hooks: o.Hooks, log: o.Logger}
 	s.callbacks = newCallbacks(o, s.till)
 	for name, key := range o.APIKeys {
 		s.apiKeys[name] = sha256.Sum256([]byte(key))

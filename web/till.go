@@ -23,6 +23,7 @@ const (
 type Till struct {
 	pay   wechat.Pay // nil: nothing is configured, and nobody calls
 	db    *store.DB
+	appID string // whose orders these are; the merchant may have other apps
 	hooks []Hook
 	log   *slog.Logger
 }

@@ -47,6 +47,7 @@ func newApp(ctx context.Context, s *Settings, log *slog.Logger, demo *web.Demo) 
 	keys := c.jwtKeys()
 	ttl := c.duration("TOKEN_TTL", time.Minute, 30*24*time.Hour)
 	failOpen := c.boolean("MODERATE_FAIL_OPEN")
+	orderLife := c.duration("PAY_ORDER_LIFE", 5*time.Minute, 7*24*time.Hour)
 	heartbeat := c.duration("HEARTBEAT", time.Second, 10*time.Minute)
 	opts := web.Options{
 		AppID: s.get("WECHAT_APPID"), MchID: s.get("PAY_MCHID"),
@@ -154,7 +155,7 @@ func newApp(ctx context.Context, s *Settings, log *slog.Logger, demo *web.Demo) 
 		BeforeSend: beforeSend, AfterSend: afterSend, AppID: opts.AppID, MPAppID: opts.MPAppID, Fallbacks: opts.Fallbacks,
 	}
 	if opts.Pay != nil {
-		work.Till = a.web.Till()
+		work.Till, work.OrderLife = a.web.Till(), orderLife
 	}
 	a.jobs = jobs.New(work)
 	a.web.Measure(a.jobs)
@@ -164,7 +165,7 @@ func newApp(ctx context.Context, s *Settings, log *slog.Logger, demo *web.Demo) 
 // platform checks WeChat's settings at once and returns the step that builds its clients when the store stands.
 func (c *check) platform(opts *web.Options, log *slog.Logger) func(*store.DB, *web.Options) error {
 	s := c.s
-	login := c.together("WECHAT_APPID", "WECHAT_SECRET")
+	login, classic := c.together("WECHAT_APPID", "WECHAT_SECRET"), c.boolean("WECHAT_CLASSIC_TOKEN")
 	apiURL, payURL := c.url("WECHAT_API_URL"), c.url("WECHAT_PAY_URL")
 	if s.get("WECHAT_PUSH_AES_KEY") != "" && s.get("WECHAT_PUSH_TOKEN") == "" {
 		c.fail("WECHAT_PUSH_TOKEN", "missing, because WXHUB_WECHAT_PUSH_AES_KEY is set")
@@ -172,7 +173,13 @@ func (c *check) platform(opts *web.Options, log *slog.Logger) func(*store.DB, *w
 	var pays bool
 	switch s.get("PAY_VERSION") {
 	case "v3":
-		pays = c.together("PAY_MCHID", "PAY_V3_KEY", "PAY_CERT_SERIAL", "PAY_PRIVATE_KEY", "PAY_PUBLIC_KEY_ID", "PAY_PUBLIC_KEY")
+		names := []string{"PAY_MCHID", "PAY_V3_KEY", "PAY_CERT_SERIAL", "PAY_PRIVATE_KEY"}
+		if c.boolean("PAY_PLATFORM_CERTIFICATES") {
+			c.together("PAY_PUBLIC_KEY_ID", "PAY_PUBLIC_KEY")
+		} else {
+			names = append(names, "PAY_PUBLIC_KEY_ID", "PAY_PUBLIC_KEY")
+		}
+		pays = c.together(names...)
 	case "v2":
 		pays = c.together("PAY_MCHID", "PAY_V2_KEY")
 	default:
@@ -212,23 +219,27 @@ func (c *check) platform(opts *web.Options, log *slog.Logger) func(*store.DB, *w
 		}
 	}
 	if pays && login {
-		pay, err := newPay(s, payURL, cmp.Or(notifyURL, "https://missing.invalid/"), log) // missing: said above
-		if err != nil {
+		if _, err := newPay(s, payURL, cmp.Or(notifyURL, "https://missing.invalid/"), nil, nil, log); err != nil { // missing: said above
 			c.own(err, paySettings)
 		}
-		opts.Pay = pay
 	}
 	return func(db *store.DB, opts *web.Options) (err error) {
+		opts.Calls = web.NewCalls()
+		if pays && login {
+			if opts.Pay, err = newPay(s, payURL, notifyURL, tokenStore{db, uuid.NewString()}, opts.Calls.Observe, log); err != nil {
+				return err
+			}
+		}
 		if login {
 			opts.WeChat, err = wechat.New(wechat.Options{
-				AppID: s.get("WECHAT_APPID"), Secret: s.get("WECHAT_SECRET"), APIURL: apiURL,
-				Tokens: tokenStore{db, uuid.NewString()}, Logger: log,
+				AppID: s.get("WECHAT_APPID"), Secret: s.get("WECHAT_SECRET"), APIURL: apiURL, ClassicToken: classic,
+				Tokens: tokenStore{db, uuid.NewString()}, Observe: opts.Calls.Observe, Logger: log,
 			})
 		}
 		if err == nil && mp && s.get("WECHAT_MP_SECRET") != "" {
 			opts.MPClient, err = wechat.New(wechat.Options{
-				AppID: opts.MPAppID, Secret: s.get("WECHAT_MP_SECRET"), APIURL: apiURL,
-				Tokens: tokenStore{db, uuid.NewString()}, Logger: log,
+				AppID: opts.MPAppID, Secret: s.get("WECHAT_MP_SECRET"), APIURL: apiURL, ClassicToken: classic,
+				Tokens: tokenStore{db, uuid.NewString()}, Observe: opts.Calls.Observe, Logger: log,
 			})
 		}
 		return err
@@ -243,18 +254,18 @@ var paySettings = map[string]string{
 }
 
 // newPay makes the version that the settings name.
-func newPay(s *Settings, apiURL, notifyURL string, log *slog.Logger) (wechat.Pay, error) {
+func newPay(s *Settings, apiURL, notifyURL string, tokens wechat.TokenStore, observe func(wechat.Call), log *slog.Logger) (wechat.Pay, error) {
 	if s.get("PAY_VERSION") == "v2" {
 		return wechat.NewPayV2(wechat.PayV2Options{
 			AppID: s.get("WECHAT_APPID"), MchID: s.get("PAY_MCHID"), APIURL: apiURL, NotifyURL: notifyURL,
 			Key: s.get("PAY_V2_KEY"), SignType: s.get("PAY_V2_SIGN_TYPE"),
-			CertPEM: s.pem("PAY_CERT"), KeyPEM: s.pem("PAY_PRIVATE_KEY"), Logger: log,
+			CertPEM: s.pem("PAY_CERT"), KeyPEM: s.pem("PAY_PRIVATE_KEY"), Observe: observe, Logger: log,
 		})
 	}
 	return wechat.NewPayV3(wechat.PayV3Options{
 		AppID: s.get("WECHAT_APPID"), MchID: s.get("PAY_MCHID"), APIURL: apiURL, NotifyURL: notifyURL,
 		APIv3Key: s.get("PAY_V3_KEY"), CertSerial: s.get("PAY_CERT_SERIAL"), PrivateKeyPEM: s.pem("PAY_PRIVATE_KEY"),
-		PublicKeyID: s.get("PAY_PUBLIC_KEY_ID"), PublicKeyPEM: s.pem("PAY_PUBLIC_KEY"), Logger: log,
+		PublicKeyID: s.get("PAY_PUBLIC_KEY_ID"), PublicKeyPEM: s.pem("PAY_PUBLIC_KEY"), Tokens: tokens, Observe: observe, Logger: log,
 	})
 }
 

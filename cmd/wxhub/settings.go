@@ -72,6 +72,7 @@ var settingsTable = []setting{
 	{"WECHAT_PAY_URL", "https://api.mch.weixin.qq.com", false, "WeChat Pay's API"},
 	{"WECHAT_APPID", "", false, "the mini-program's appid"},
 	{"WECHAT_SECRET", "", true, "the mini-program's AppSecret"},
+	{"WECHAT_CLASSIC_TOKEN", "false", false, "fetch access tokens by cgi-bin/token, which ends the one before; else stable_token"},
 	{"WECHAT_PUSH_TOKEN", "", true, "message push: Token"},
 	{"WECHAT_PUSH_AES_KEY", "", true, "message push: EncodingAESKey; empty: plain mode"},
 	{"WECHAT_MP_APPID", "", false, "the official account's appid"},
@@ -88,6 +89,8 @@ var settingsTable = []setting{
 	{"PAY_PRIVATE_KEY", "", true, "merchant private key (PEM); v2: for refunds"},
 	{"PAY_PUBLIC_KEY_ID", "", false, "PUB_KEY_ID_…"},
 	{"PAY_PUBLIC_KEY", "", false, "WeChat Pay's public key (PEM)"},
+	{"PAY_PLATFORM_CERTIFICATES", "false", false, "v3: verify by platform certificates, which are downloaded; the public key may be missing"},
+	{"PAY_ORDER_LIFE", "2h", false, "how long an order may stay unpaid before it is closed"},
 	{"PAY_NOTIFY_URL", "", false, "default: PUBLIC_URL + /wechat/pay/notify"},
 }
 

@@ -79,6 +79,7 @@ type Jobs struct {
 	stats tallies
 	rooms *lane // own workers, so that a slow WeChat delays no notice
 	sends *lane
+	ships *lane
 	hooks map[string]*caller // by name
 }
 
@@ -113,6 +114,7 @@ func New(o Options) *Jobs {
 	}
 	j.rooms = newLane(roomWorkers, batch, j.publishChain)
 	j.sends = newLane(sendWorkers, batch, j.sendChain)
+	j.ships = newLane(shipWorkers, batch, j.shipChain)
 	j.flows = j.newFlows()
 	return j
 }
@@ -123,12 +125,16 @@ func (j *Jobs) Run(ctx context.Context) error {
 	var all sync.WaitGroup
 	all.Go(func() { j.rooms.run(ctx) })
 	all.Go(func() { j.sends.run(ctx) })
+	all.Go(func() { j.ships.run(ctx) })
 	all.Go(func() { j.sweep(ctx) })
 	if j.book != nil {
 		all.Go(func() { j.fallBack(ctx) })
 	}
 	if j.till != nil {
 		all.Go(func() { j.chase(ctx) })
+	}
+	if books, ok := j.till.(Books); ok {
+		all.Go(func() { j.keepBooks(ctx, books) })
 	}
 	for _, c := range j.hooks {
 		all.Go(func() {

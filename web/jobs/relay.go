@@ -56,10 +56,12 @@ func (j *Jobs) newFlows() []*flow {
 	}
 	roomSpace, rooms := lanes(j.rooms)
 	sendSpace, sends := lanes(j.sends)
+	shipSpace, ships := lanes(j.ships)
 	flows := []*flow{
 		{kinds: []store.TellingKind{store.TellMail}, space: func() int { return batch }, take: func(ctx context.Context, rows []store.OutboxRow, _ time.Time) { j.ring(ctx, rows) }},
 		{kinds: []store.TellingKind{store.TellRoom}, space: roomSpace, take: rooms},
 		{kinds: []store.TellingKind{store.TellCustomSend, store.TellMPSend, store.TellFollower}, space: sendSpace, take: sends},
+		{kinds: []store.TellingKind{store.TellShipping}, space: shipSpace, take: ships},
 		{kinds: []store.TellingKind{store.TellHook}, space: func() int { return batch }, take: j.callHooks},
 	}
 	for _, f := range flows {
