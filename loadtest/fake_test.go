@@ -36,9 +36,11 @@ type fakeHub struct {
 	refuse    func(offset int) bool
 	forget    bool // recovery gives nothing back
 	closeCode int  // the first socket is closed with it in the middle
+	partial   bool // recovery says that it gives nothing back
+	ghost     int  // people whom presence sees beside those who are there
 
 	mu      sync.Mutex
-	stream  []json.RawMessage // payloads, by offset-1
+	streams map[string][]json.RawMessage // frames, by room and offset-1
 	sockets map[*fakeSocket]bool
 	seen    int // sockets so far
 	orders  map[string]fakeOrder
@@ -55,13 +57,16 @@ type fakeOrder struct {
 type fakeSocket struct {
 	client int
 	user   string
+	rooms  map[string]bool
 	mu     sync.Mutex
 	ws     *websocket.Conn
 	held   []byte // swapped: goes after the next
 }
 
 func newFakeHub(t *testing.T) *fakeHub {
-	h := &fakeHub{t: t, sockets: map[*fakeSocket]bool{}, orders: map[string]fakeOrder{}, letters: 1}
+	h := &fakeHub{
+		t: t, sockets: map[*fakeSocket]bool{}, orders: map[string]fakeOrder{}, letters: 1, streams: map[string][]json.RawMessage{},
+	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /ws", h.accept)
 	mux.HandleFunc("POST /api/admin/broadcast", h.broadcast)
@@ -121,9 +126,9 @@ func (h *fakeHub) login(w http.ResponseWriter, r *http.Request) {
 
 func (h *fakeHub) broadcast(w http.ResponseWriter, r *http.Request) {
 	var body struct {
-		Rooms   []string
-		Action  string
-		Payload json.RawMessage
+		Rooms, Users []string
+		Action       string
+		Payload      json.RawMessage
 	}
 	if r.Header.Get("X-API-Key") != fakeAPIKey {
 		refuse(w, 401, "unauthorized")
@@ -134,7 +139,10 @@ func (h *fakeHub) broadcast(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	time.Sleep(h.stall)
-	offset := h.say(body.Action, body.Payload)
+	for _, user := range body.Users {
+		body.Rooms = append(body.Rooms, "user:"+user)
+	}
+	offset := h.say(body.Rooms[0], body.Action, body.Payload)
 	if h.refuse != nil && h.refuse(offset) {
 		refuse(w, 503, "internal")
 		return
@@ -170,18 +178,20 @@ func (h *fakeHub) pay(w http.ResponseWriter, r *http.Request) {
 	h.mu.Unlock()
 	name := map[string]string{"tea": "茶", "mug": "杯"}[o.ProductID]
 	payload, _ := json.Marshal(map[string]any{"buyer": "小**", "product": name, "quantity": o.Quantity, "at": 1})
-	h.say("purchase", payload)
+	h.say("notice", "purchase", payload)
 	_ = json.NewEncoder(w).Encode(map[string]any{"ok": true, "errMsg": "requestPayment:ok"})
 }
 
-// say appends to the stream and tells everybody, with the faults.
-func (h *fakeHub) say(action string, payload json.RawMessage) int {
+// say appends to the room's stream and tells everybody in it, with the faults.
+func (h *fakeHub) say(room, action string, payload json.RawMessage) int {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.stream = append(h.stream, h.frame(action, payload, len(h.stream)+1))
-	offset := len(h.stream)
+	offset := len(h.streams[room]) + 1
+	h.streams[room] = append(h.streams[room], h.frame(room, action, payload, offset))
 	for s := range h.sockets {
-		h.tell(s, action, payload, offset)
+		if s.rooms[room] {
+			h.tell(s, room, action, payload, offset)
+		}
 	}
 	if h.closeCode != 0 && offset == 5 {
 		for s := range h.sockets {
@@ -194,24 +204,24 @@ func (h *fakeHub) say(action string, payload json.RawMessage) int {
 	return offset
 }
 
-func (h *fakeHub) frame(action string, payload json.RawMessage, offset int) json.RawMessage {
-	return fmt.Appendf(nil, `{"meta":{"room":"notice","epoch":"e1","offset":%d,"id":"m%d","timestamp":1},"data":{"action":%q,"payload":%s}}`,
-		offset, offset, action, payload)
+func (h *fakeHub) frame(room, action string, payload json.RawMessage, offset int) json.RawMessage {
+	return fmt.Appendf(nil, `{"meta":{"room":%q,"epoch":"e1","offset":%d,"id":"m%d","timestamp":1},"data":{"action":%q,"payload":%s}}`,
+		room, offset, offset, action, payload)
 }
 
 func on(fault func(client, offset int) bool, client, offset int) bool {
 	return fault != nil && fault(client, offset)
 }
 
-func (h *fakeHub) tell(s *fakeSocket, action string, payload json.RawMessage, offset int) {
-	text := h.frame(action, payload, offset)
+func (h *fakeHub) tell(s *fakeSocket, room, action string, payload json.RawMessage, offset int) {
+	text := h.frame(room, action, payload, offset)
 	switch {
 	case on(h.lose, s.client, offset):
 		return
 	case on(h.garble, s.client, offset):
-		text = h.frame(action, json.RawMessage(strings.Replace(string(payload), "~", "-", 1)), offset)
+		text = h.frame(room, action, json.RawMessage(strings.Replace(string(payload), "~", "-", 1)), offset)
 	case on(h.misplace, s.client, offset):
-		text = h.frame(action, payload, offset+1)
+		text = h.frame(room, action, payload, offset+1)
 	}
 	send := func() {
 		if on(h.swap, s.client, offset) && s.held == nil {
@@ -251,8 +261,9 @@ func (h *fakeHub) accept(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer ws.Close()
-	s := &fakeSocket{ws: ws, user: user}
 	room, since, comesBack := strings.Cut(r.URL.Query().Get("room"), "@")
+	mailbox := "user:" + user
+	s := &fakeSocket{ws: ws, user: user, rooms: map[string]bool{room: true, mailbox: true}}
 	if room == "kf" {
 		s.write([]byte(`{"meta":{"timestamp":1},"data":{"action":"welcome","payload":{"client":"c","user":"u","heartbeat":25,"rooms":[],"refused":[{"room":"kf","error":"forbidden"}]}}}`))
 		_, _, _ = ws.ReadMessage()
@@ -261,24 +272,69 @@ func (h *fakeHub) accept(w http.ResponseWriter, r *http.Request) {
 	h.mu.Lock()
 	s.client = h.seen
 	h.seen++
-	s.write(fmt.Appendf(nil, `{"meta":{"timestamp":1},"data":{"action":"welcome","payload":{"client":"c","user":%q,"heartbeat":25,"rooms":[{"room":%q,"epoch":"e1","offset":%d}]}}}`,
-		user, room, len(h.stream)))
-	if comesBack && !h.forget {
-		_, from, _ := strings.Cut(since, ":")
-		offset, _ := strconv.Atoi(from)
-		for _, text := range h.stream[offset:] {
-			s.write(text)
-		}
+	s.write(fmt.Appendf(nil, `{"meta":{"timestamp":1},"data":{"action":"welcome","payload":{"client":"c","user":%q,"heartbeat":25,"rooms":[{"room":%q,"epoch":"e1","offset":%d%s},{"room":%q,"epoch":"e1","offset":%d}]}}}`,
+		user, room, len(h.streams[room]), h.recovered(comesBack), mailbox, len(h.streams[mailbox])))
+	if comesBack {
+		h.recover(s, room, since)
 	}
 	h.sockets[s] = true
 	h.mu.Unlock()
 	s.write([]byte(`{"ping":1700000000000}`))
 	for {
-		if _, _, err := ws.ReadMessage(); err != nil {
+		_, text, err := ws.ReadMessage()
+		if err != nil {
 			break
 		}
+		h.mu.Lock()
+		h.answer(s, text)
+		h.mu.Unlock()
 	}
 	h.mu.Lock()
 	delete(h.sockets, s)
 	h.mu.Unlock()
+}
+
+func (h *fakeHub) recovered(comesBack bool) string {
+	if !comesBack {
+		return ""
+	}
+	return fmt.Sprintf(`,"recovered":%t`, !h.partial)
+}
+
+func (h *fakeHub) recover(s *fakeSocket, room, since string) {
+	if h.forget || h.partial {
+		return
+	}
+	_, from, _ := strings.Cut(since, ":")
+	offset, _ := strconv.Atoi(from)
+	for _, text := range h.streams[room][offset:] {
+		s.write(text)
+	}
+}
+
+// answer serves the frames that loadtest sends.
+func (h *fakeHub) answer(s *fakeSocket, text []byte) {
+	var f struct {
+		ID           int
+		Action, Room string
+		Since        *position
+	}
+	_ = json.Unmarshal(text, &f)
+	switch f.Action {
+	case "leave":
+		delete(s.rooms, f.Room)
+		s.write(fmt.Appendf(nil, `{"reply":%d,"ok":true}`, f.ID))
+	case "join":
+		s.rooms[f.Room] = true
+		s.write(fmt.Appendf(nil, `{"reply":%d,"ok":true,"room":%q,"epoch":"e1","offset":%d,"recovered":true}`, f.ID, f.Room, len(h.streams[f.Room])))
+		h.recover(s, f.Room, ":"+strconv.FormatUint(f.Since.Offset, 10))
+	case "presence":
+		count := h.ghost
+		for other := range h.sockets {
+			if other.rooms[f.Room] {
+				count++
+			}
+		}
+		s.write(fmt.Appendf(nil, `{"reply":%d,"ok":true,"count":%d}`, f.ID, count))
+	}
 }

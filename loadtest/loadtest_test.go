@@ -2,7 +2,10 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
+	"net/http/httptest"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -11,7 +14,12 @@ import (
 	"go.uber.org/goleak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if len(os.Args) == 2 && os.Args[1] == crowdCommand { // this program as a crowd in another process
+		os.Exit(run(context.Background(), os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
+	}
+	goleak.VerifyTestMain(m)
+}
 
 // play runs the program against h and returns its exit status and results.
 func play(t *testing.T, h *fakeHub, flags ...string) (int, []result, string) {
@@ -105,6 +113,95 @@ func TestRun_closedClientRecovers(t *testing.T) {
 	code, got, log := play(t, h)
 	if code != exitOK || got[0].Closed[1012] != 1 || got[0].Missing != 0 {
 		t.Errorf("exit %d: %+v %s", code, got, log)
+	}
+}
+
+// Every scenario that needs no simulator plays to its end and finds nothing wrong with an honest hub.
+func TestRun_scenarios(t *testing.T) {
+	want := map[string]int{
+		"connect": 0, "storm": 0, "idle": 0, "fanout": 240, "rooms": 60, "mail": 30, "recover": 240, "slow": 240, "soak": 8 * 60, "presence": -1,
+	}
+	for scenario, received := range want {
+		t.Run(scenario, func(t *testing.T) {
+			t.Parallel()
+			code, got, log := play(t, newFakeHub(t), "-scenario", scenario, "-rooms", "4", "-for", "200ms", "-drop", "0.5", "-away", "60ms", "-slow", "0.25")
+			if code != exitOK || received >= 0 && got[0].Received != received {
+				t.Errorf("exit %d, received %d, want %d: %+v %s", code, got[0].Received, received, got[0], log)
+			}
+		})
+	}
+	code, got, log := play(t, newFakeHub(t), "-scenario", "mixed", "-clients", "20", "-rooms", "2")
+	if code != exitOK || len(got) != 3 || got[0].Clients != 12 {
+		t.Errorf("mixed: exit %d: %+v %s", code, got, log)
+	}
+}
+
+func TestRun_ghost(t *testing.T) {
+	h := newFakeHub(t)
+	h.ghost = 1
+	code, got, log := play(t, h, "-scenario", "presence", "-rooms", "2")
+	if code != exitFailed || got[0].Ghosts != 2 {
+		t.Errorf("exit %d, ghosts %d: %+v %s", code, got[0].Ghosts, got, log)
+	}
+}
+
+// What the hub says that it cannot give back is announced, not missing.
+func TestRun_announcedLoss(t *testing.T) {
+	h := newFakeHub(t)
+	h.partial = true
+	code, got, log := play(t, h, "-drop", "1", "-away", "80ms", "-rate", "100")
+	if code != exitOK || got[0].Announced == 0 || got[0].Reloads != 8 || got[0].Missing != 0 {
+		t.Errorf("exit %d: %+v %s", code, got, log)
+	}
+}
+
+// Two nodes: when one dies, its clients go to the other. (Both are one hub here, so that nothing is lost on the way.)
+func TestRun_nodeDies(t *testing.T) {
+	h := newFakeHub(t)
+	second := httptest.NewServer(h.http.Config.Handler)
+	t.Cleanup(second.Close)
+	time.AfterFunc(500*time.Millisecond, func() {
+		second.Listener.Close()
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		for s := range h.sockets {
+			if s.ws.LocalAddr().String() == second.Listener.Addr().String() {
+				_ = s.ws.NetConn().Close()
+			}
+		}
+	})
+	code, got, log := play(t, h, "-url", h.http.URL+","+second.URL, "-scenario", "nodes", "-rate", "30", "-settle", "3s")
+	if code != exitOK || got[0].Received != 240 || got[0].Closed[1006] < 4 {
+		t.Errorf("exit %d: %+v %s", code, got, log)
+	}
+}
+
+// A crowd in another process finds what one in this process finds.
+func TestRun_crowdInAnotherProcess(t *testing.T) {
+	h := newFakeHub(t)
+	h.lose = func(client, offset int) bool { return client == 3 && offset == 9 }
+	var out, errOut bytes.Buffer
+	o, err := parseOptions([]string{"-url", h.http.URL, "-token-key", "k1:" + fakeSecret, "-api-key", fakeAPIKey, "-clients", "8", "-messages", "30",
+		"-rate", "300", "-settle", "400ms", "-seed", "7", "-quiet"}, &errOut)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tg := newTarget(o)
+	defer tg.close()
+	r := &round{options: o, target: tg, scenario: scenarios["fanout"], name: "fanout", progress: newProgress(&out, true), sampler: &sampler{target: tg}}
+	r.gather = func(ctx context.Context, c cast) (troupes, error) {
+		half := c
+		half.People, c.People, c.First = c.People[:4], c.People[4:], 4
+		here, err := newCrowd(half)
+		if err != nil {
+			return nil, err
+		}
+		there, err := startProcess(ctx, c)
+		return troupes{here, there}, err
+	}
+	got, err := r.play(t.Context())
+	if err != nil || got.Received != 239 || got.Missing != 1 || got.Gaps != 1 {
+		t.Errorf("%v: %+v", err, got)
 	}
 }
 

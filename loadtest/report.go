@@ -214,6 +214,9 @@ func report(w io.Writer, o options, results []result) error {
 }
 
 func shortMS(ms float64) string {
+	if ms == 0 {
+		return "-"
+	}
 	if ms >= 100 {
 		return fmt.Sprintf("%.0f ms", ms)
 	}

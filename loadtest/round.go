@@ -28,7 +28,8 @@ type round struct {
 	name     string // of the scenario, or of its part
 	progress *progress
 	sampler  *sampler
-	shared   bool // with other rounds at the same time
+	shared   bool                                               // with other rounds at the same time
+	gather   func(ctx context.Context, c cast) (troupes, error) // who plays; nil: as many processes as the file limit asks for
 
 	cast     cast
 	orders   []order
@@ -67,7 +68,10 @@ func (r *round) play(ctx context.Context) (result, error) {
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel() // ends crowds in other processes
-	all, err := gather(ctx, r.cast, fileLimit())
+	if r.gather == nil {
+		r.gather = gather
+	}
+	all, err := r.gather(ctx, r.cast)
 	if err != nil {
 		return result{}, err
 	}

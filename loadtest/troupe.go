@@ -161,8 +161,8 @@ func playCrowd(ctx context.Context, in io.Reader, out io.Writer) error {
 type troupes []troupe
 
 // gather splits a cast over as many processes as the file limit asks for.
-func gather(ctx context.Context, c cast, files int) (troupes, error) {
-	each := max(files-filesKept, 1)
+func gather(ctx context.Context, c cast) (troupes, error) {
+	each := max(fileLimit()-filesKept, 1)
 	if len(c.People) <= each {
 		m, err := newCrowd(c)
 		return troupes{m}, err
