@@ -87,9 +87,9 @@ func (h *Hub) upgrade(w http.ResponseWriter, r *http.Request, s Session, p proto
 		writeError(w, http.StatusTooManyRequests, "too_many", "as many sockets as one user or address may have are open")
 		return nil, ErrTooManySockets
 	}
-	c := &Conn{hub: h, id: newClientID(), user: s.User, proto: p, corked: true}
+	c := &Conn{hub: h, id: newClientID(), user: s.User, proto: p, speaks: p.encoding(), corked: true}
 	upgrader, offer := &plainUpgrader, deflateOffer{}
-	if h.compression {
+	if h.compression && c.speaks != encodeSocketIO4 { // what is written beside a compressed message cannot be read
 		if offer = deflateOffers(r.Header); offer.taken {
 			upgrader = &deflatingUpgrader
 		}
@@ -229,14 +229,19 @@ func (c *Conn) welcome(rooms []string) {
 	c.hub.late.later(c, late)
 }
 
-func (c *Conn) appendWelcome(joined []*joining) []byte {
-	s := scratch.Get().(*[]byte)
-	defer scratch.Put(s)
-	b := appendInt(append((*s)[:0], `{"meta":{"timestamp":`...), time.Now().UnixMilli())
+// appendWelcome appends the push that tells a client who it is and where it has joined.
+func (c *Conn) appendWelcome(b []byte, joined []*joining) []byte {
+	b = appendInt(append(b, `{"meta":{"timestamp":`...), time.Now().UnixMilli())
 	b = appendString(append(b, `},"data":{"action":"welcome","payload":{"client":`...), c.id)
 	b = appendString(append(b, `,"user":`...), c.user)
 	b = strconv.AppendFloat(append(b, `,"heartbeat":`...), c.hub.heartbeat.Seconds(), 'f', -1, 64)
-	b = append(b, `,"rooms":[`...)
+	b = appendJoinedRooms(append(b, ','), joined)
+	return append(b, `}}}`...)
+}
+
+// appendJoinedRooms appends the rooms that a socket has joined, and those that it may not, as two fields.
+func appendJoinedRooms(b []byte, joined []*joining) []byte {
+	b = append(b, `"rooms":[`...)
 	n := 0
 	for _, j := range joined {
 		if j.err != nil {
@@ -265,8 +270,7 @@ func (c *Conn) appendWelcome(joined []*joining) []byte {
 	if n > 0 {
 		b = append(b, ']')
 	}
-	*s = append(b, `}}}`...)
-	return textFrame(*s)
+	return b
 }
 
 type firstRoom struct {

@@ -306,6 +306,9 @@ func (c *Conn) end() {
 	c.mu.Lock()
 	code := c.reason.Code
 	c.mu.Unlock()
+	if _, ok := c.proto.(*socketIO); ok {
+		c.hub.guests.remove(c)
+	}
 	c.hub.unregister(c)
 	c.hub.countClosed(code)
 	c.hub.conns.Done()

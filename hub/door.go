@@ -44,6 +44,9 @@ func (c *Conn) pushLocked(p piece) {
 		}
 		sent = n
 	}
+	if p.lent {
+		p.buf, p.lent = bytes.Clone(p.buf), false
+	}
 	c.queue.add(p)
 	if sent > 0 {
 		c.queue.off = sent

@@ -50,6 +50,7 @@ func (h *Hub) Shutdown(ctx context.Context) error {
 	case <-ctx.Done():
 		err = ctx.Err()
 		h.eachConn(func(c *Conn) { c.cut() })
+		h.guests.each(func(c *Conn) { c.cut() })
 	}
 	h.life.Lock()
 	h.over = true
@@ -72,6 +73,7 @@ func (h *Hub) Shutdown(ctx context.Context) error {
 func (h *Hub) sayGoodbye(ctx context.Context) {
 	var list []*Conn
 	h.eachConn(func(c *Conn) { list = append(list, c) })
+	h.guests.each(func(c *Conn) { list = append(list, c) })
 	var pause time.Duration
 	if deadline, ok := ctx.Deadline(); ok && len(list) > 0 {
 		pause = time.Duration(float64(time.Until(deadline)) * spreadShare / float64(len(list)))

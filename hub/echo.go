@@ -21,6 +21,7 @@ type echo struct{}
 
 func (echo) welcome(*Conn, []*joining) []byte { return nil }
 func (echo) goodbye(d Disconnect) []byte      { return closeFrame(d) }
+func (echo) encoding() encoding               { return encodeNative }
 
 func (echo) handle(c *Conn, text bool, data []byte, _ bool) {
 	first := byte(finBinary)

@@ -90,7 +90,8 @@ func (r *Room) fanOut() {
 type batch struct {
 	last  uint64 // number of its last message
 	said  []said
-	mail  bool // letters, of whose writing somebody wants to know
+	at    Position // of its last message that has an Offset
+	mail  bool     // letters, of whose writing somebody wants to know
 	forms [encodings]form
 }
 
@@ -109,6 +110,12 @@ func (r *Room) cutLocked() *batch {
 	b := &batch{said: r.fan.waiting[:n:n], last: r.seq - uint64(len(r.fan.waiting)-n), mail: r.letters()}
 	r.fan.waiting = r.fan.waiting[n:]
 	r.fan.bytes -= size
+	for i := n - 1; i >= 0; i-- {
+		if s := &b.said[i]; s.m.Offset > 0 {
+			b.at = Position{s.epoch, s.m.Offset}
+			break
+		}
+	}
 	return b
 }
 
@@ -196,16 +203,28 @@ func (m *member) hear(b *batch) int {
 	m.from = b.last
 	if m.held != nil {
 		m.held.add(p, &c.hub.limits)
+		if b.at.Offset > 0 {
+			m.held.at = b.at
+		}
 		if m.held.to = max(m.held.to, to); m.held.from == 0 {
 			m.held.from = from
 		}
 		return p.frames
 	}
-	c.sendLocked(p)
+	c.handLocked(m, p, b.at)
 	if b.mail {
 		m.owe(from, to)
 	}
 	return p.frames
+}
+
+// handLocked hands frames of a room to the member's socket: what was said in it up to at. The caller holds c.mu.
+func (c *Conn) handLocked(m *member, p piece, at Position) {
+	if l, ok := c.proto.(*socketIO); ok {
+		l.hand(c, m, p, at)
+		return
+	}
+	c.sendLocked(p)
 }
 
 // add holds p back. What exceeds half of a socket's queue is forgotten, and over says so.

@@ -32,7 +32,7 @@ func TestFrames_golden(t *testing.T) {
 		{name: "room:cup", err: refusedAway},
 		{name: "x", err: errors.New("not for clients")},
 	}
-	welcome := c.appendWelcome(joined)
+	welcome := native{}.welcome(c, joined)
 	start := bytes.Index(welcome, []byte(`"timestamp":`)) + len(`"timestamp":`)
 	end := start + bytes.IndexByte(welcome[start:], '}')
 	welcome = bytes.Replace(welcome, welcome[start:end], []byte("1700000000000"), 1)

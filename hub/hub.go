@@ -163,6 +163,7 @@ type Hub struct {
 	acked     batcher[uint64]
 	late      latecomers
 	writings  writings
+	guests    guests
 
 	ctx    context.Context // ends when the hub is shut down
 	cancel context.CancelFunc

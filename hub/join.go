@@ -28,6 +28,14 @@ type replay struct {
 	complete bool   // it reaches up to where live begins
 }
 
+// end is where a client stands that was handed the replay; at is where live begins.
+func (p *replay) end(at Position) Position {
+	if !p.complete {
+		at.Offset = p.first + uint64(p.n) - 1
+	}
+	return at
+}
+
 var (
 	errBound = errors.New("hub: more was missed than one replay holds")
 	errGone  = errors.New("hub: history does not reach back")
@@ -110,21 +118,28 @@ func (c *Conn) settle(joined []*joining, first func() []byte) bool {
 			return false
 		}
 	}
+	line, _ := c.proto.(*socketIO)
+	moved := line != nil && line.enter(joined)
 	if b := first(); len(b) > 0 {
 		c.sendLocked(piece{buf: b, frames: 1, replay: true})
+	}
+	if moved {
+		if b := line.positionEvent(); b != nil {
+			c.sendLocked(piece{buf: b, frames: 1, replay: true})
+		}
 	}
 	for _, j := range joined {
 		if j.m == nil || j.m.held == nil {
 			continue
 		}
 		if j.replay.n > 0 {
-			c.sendLocked(piece{buf: j.replay.buf, frames: j.replay.n, replay: true})
+			c.handLocked(j.m, piece{buf: j.replay.buf, frames: j.replay.n, replay: true}, j.replay.end(j.at))
 			if j.room.letters() {
 				j.m.owe(j.replay.first, j.replay.first+uint64(j.replay.n)-1)
 			}
 		}
 		for _, p := range j.m.held.pieces {
-			c.sendLocked(p)
+			c.handLocked(j.m, p, j.m.held.at)
 		}
 		j.m.owe(j.m.held.from, j.m.held.to)
 		j.m.held = nil

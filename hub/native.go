@@ -36,19 +36,28 @@ func (c *Conn) handle(text bool, data []byte, asked bool) {
 		return
 	}
 	if no.Word == "bad_frame" || no.Word == "unknown_action" {
-		c.hub.badFrames.Add(1)
-		if c.bad.add(time.Now()) >= c.hub.limits.BadFrames {
-			c.close(DisconnectAbuse)
-			return
-		}
+		c.countBad()
 	}
-	b := appendReply(make([]byte, 0, 128), q.ID, false)
+	b := q.begin(make([]byte, 0, 128), false)
 	b = appendString(append(b, `,"error":`...), no.Word)
 	b = appendString(append(b, `,"message":`...), no.Text)
-	c.sendText(append(b, '}'))
+	c.reply(&q, b)
 }
 
-func (c *Conn) sendText(body []byte) { c.send(1, textFrame(body)) }
+// countBad counts a bad frame, too many of which are abuse.
+func (c *Conn) countBad() {
+	c.hub.badFrames.Add(1)
+	if c.bad.add(time.Now()) >= c.hub.limits.BadFrames {
+		c.close(DisconnectAbuse)
+	}
+}
+
+// reply sends the reply that q.begin has begun, if the client waits for one.
+func (c *Conn) reply(q *request, body []byte) {
+	if frame := q.end(body); frame != nil {
+		c.send(1, frame)
+	}
+}
 
 // do carries a request out and replies, or returns why not.
 func (c *Conn) do(q *request) *refusal {
@@ -70,7 +79,7 @@ func (c *Conn) do(q *request) *refusal {
 	case "refresh":
 		return c.doRefresh(ctx, q)
 	case "ping":
-		c.sendText(append(appendReply(nil, q.ID, true), '}'))
+		c.reply(q, q.begin(nil, true))
 		return nil
 	}
 	return refusedUnknown
@@ -91,16 +100,18 @@ func (c *Conn) doJoin(ctx context.Context, q *request) *refusal {
 		return no
 	}
 	reply := func() []byte {
-		b := appendReply(make([]byte, 0, 160), q.ID, true)
+		b := q.begin(make([]byte, 0, 160), true)
 		b = appendJoined(appendString(append(b, `,"room":`...), j.name), j)
-		return textFrame(append(b, '}'))
+		return q.end(b)
 	}
 	if m := c.member(q.Room); m != nil {
 		if j.since == nil {
 			m.room.mu.Lock()
 			j.at = m.room.told
 			m.room.mu.Unlock()
-			c.send(1, reply())
+			if frame := reply(); frame != nil {
+				c.send(1, frame)
+			}
 			return nil
 		}
 		c.forget(m) // everything after since comes anew
@@ -143,13 +154,12 @@ func (c *Conn) doLeave(q *request) *refusal {
 		return refusedMember
 	}
 	c.forget(m)
-	b := appendString(append(appendReply(nil, q.ID, true), `,"room":`...), q.Room)
-	c.sendText(append(b, '}'))
+	b := appendString(append(q.begin(nil, true), `,"room":`...), q.Room)
+	c.reply(q, b)
 	return nil
 }
 
 func (c *Conn) doPublish(ctx context.Context, q *request) *refusal {
-	h := c.hub
 	switch {
 	case !validRoom(q.Room):
 		return refusedRoom
@@ -158,33 +168,42 @@ func (c *Conn) doPublish(ctx context.Context, q *request) *refusal {
 	case reservedAction(q.Data.Action):
 		return refusedAction
 	}
-	rule := h.rule(q.Room)
-	joined := c.member(q.Room) != nil
-	if !c.session.Load().mayPublish(rule, q.Room, joined) {
-		if rule.Publish == Member && c.session.Load().mayJoin(rule, q.Room) {
-			return refusedMember
-		}
-		return refusedPublish
+	at, no := c.publishIn(ctx, q.Room, Message{Action: q.Data.Action, Payload: q.Data.Payload})
+	if no != nil {
+		return no
 	}
-	if !h.rates.take(q.Room, rule.Rate, false) {
-		return refusedRate
-	}
-	m := Message{Action: q.Data.Action, Payload: q.Data.Payload, Client: c.id, At: time.Now()}
-	if rule.Moderate && h.moderate != nil {
-		switch err := h.moderate(ctx, *c.session.Load(), q.Room, m); {
-		case errors.Is(err, ErrRisky):
-			return refusedRisky
-		case err != nil:
-			return c.away(q.Action, err)
-		}
-	}
-	at, err := h.publish(ctx, q.Room, m)
-	if err != nil {
-		return c.away(q.Action, err)
-	}
-	b := appendPosition(appendReply(nil, q.ID, true), at)
-	c.sendText(append(b, '}'))
+	c.reply(q, appendPosition(q.begin(nil, true), at))
 	return nil
+}
+
+// publishIn says m for the client, if the room's rule and a judge let it.
+func (c *Conn) publishIn(ctx context.Context, room string, m Message) (Position, *refusal) {
+	h := c.hub
+	rule := h.rule(room)
+	joined := c.member(room) != nil
+	if !c.session.Load().mayPublish(rule, room, joined) {
+		if rule.Publish == Member && c.session.Load().mayJoin(rule, room) {
+			return Position{}, refusedMember
+		}
+		return Position{}, refusedPublish
+	}
+	if !h.rates.take(room, rule.Rate, false) {
+		return Position{}, refusedRate
+	}
+	m.Client, m.At = c.id, time.Now()
+	if rule.Moderate && h.moderate != nil {
+		switch err := h.moderate(ctx, *c.session.Load(), room, m); {
+		case errors.Is(err, ErrRisky):
+			return Position{}, refusedRisky
+		case err != nil:
+			return Position{}, c.away("publish", err)
+		}
+	}
+	at, err := h.publish(ctx, room, m)
+	if err != nil {
+		return Position{}, c.away("publish", err)
+	}
+	return at, nil
 }
 
 func (c *Conn) doPresence(ctx context.Context, q *request) *refusal {
@@ -202,7 +221,7 @@ func (c *Conn) doPresence(ctx context.Context, q *request) *refusal {
 	if err != nil {
 		return c.away(q.Action, err)
 	}
-	b := appendString(append(appendReply(nil, q.ID, true), `,"room":`...), q.Room)
+	b := appendString(append(q.begin(nil, true), `,"room":`...), q.Room)
 	b = appendInt(append(b, `,"count":`...), int64(p.Count))
 	if p.Users != nil {
 		b = append(b, `,"users":[`...)
@@ -215,7 +234,7 @@ func (c *Conn) doPresence(ctx context.Context, q *request) *refusal {
 		}
 		b = append(b, ']')
 	}
-	c.sendText(append(b, '}'))
+	c.reply(q, b)
 	return nil
 }
 
@@ -247,7 +266,7 @@ func (c *Conn) doHistory(ctx context.Context, q *request) *refusal {
 	if err != nil {
 		return c.away(q.Action, err)
 	}
-	c.sendText(appendHistory(q, page, query.Newest, c.hub.limits.QueueBytes/2))
+	c.reply(q, appendHistory(q, page, query.Newest, c.hub.limits.QueueBytes/2))
 	return nil
 }
 
@@ -287,7 +306,7 @@ func appendHistory(q *request, page Page, newest bool, most int) []byte {
 			break
 		}
 	}
-	b := appendString(append(appendReply(nil, q.ID, true), `,"room":`...), q.Room)
+	b := appendString(append(q.begin(nil, true), `,"room":`...), q.Room)
 	b = appendUint(append(appendPosition(b, Position{page.Epoch, page.Head}), `,"first":`...), page.First)
 	b = append(strconv.AppendBool(append(b, `,"complete":`...), complete), `,"messages":[`...)
 	for i := range list {
@@ -296,7 +315,7 @@ func appendHistory(q *request, page Page, newest bool, most int) []byte {
 		}
 		b = appendPush(b, q.Room, page.Epoch, &list[i])
 	}
-	return append(b, `]}`...)
+	return append(b, ']')
 }
 
 func (c *Conn) doAck(ctx context.Context, q *request) *refusal {
@@ -325,7 +344,7 @@ func (c *Conn) doAck(ctx context.Context, q *request) *refusal {
 			return c.away(q.Action, err)
 		}
 	}
-	c.sendText(append(appendReply(nil, q.ID, true), '}'))
+	c.reply(q, q.begin(nil, true))
 	return nil
 }
 
@@ -344,7 +363,7 @@ func (c *Conn) doRefresh(ctx context.Context, q *request) *refusal {
 	if !s.ExpiresAt.IsZero() {
 		c.hub.wheel.set(&c.timer, min(s.ExpiresAt.UnixNano(), c.hub.wheel.now.Load()+int64(c.hub.heartbeat)))
 	}
-	b := appendReply(nil, q.ID, true)
+	b := q.begin(nil, true)
 	if !s.ExpiresAt.IsZero() {
 		b = appendInt(append(b, `,"expiresAt":`...), s.ExpiresAt.UnixMilli())
 	}
@@ -359,7 +378,7 @@ func (c *Conn) doRefresh(ctx context.Context, q *request) *refusal {
 	if left != nil {
 		b = append(b, ']')
 	}
-	c.sendText(append(b, '}'))
+	c.reply(q, b)
 	return nil
 }
 

@@ -14,6 +14,8 @@ type protocol interface {
 	welcome(c *Conn, joined []*joining) []byte
 	// goodbye is the last thing: whole frames, the last of them the close frame. Conn.mu is held.
 	goodbye(d Disconnect) []byte
+	// encoding is how the client hears pushes.
+	encoding() encoding
 }
 
 // An encoding is how a push looks on the wire. A batch is encoded once for each encoding that the room's members
@@ -21,7 +23,9 @@ type protocol interface {
 type encoding uint8
 
 const (
-	encodeNative encoding = iota
+	encodeNative    encoding = iota
+	encodeSocketIO3          // as clients of Socket.IO 2 hear it
+	encodeSocketIO4          // … of 3 and 4: with a Position, beside which the socket's others are written
 
 	formats // how many there are
 
@@ -39,6 +43,9 @@ func (e encoding) appendPush(dst []byte, room, epoch string, m *Message) []byte 
 		*s = e.plain().appendPush((*s)[:0], room, epoch, m)
 		return deflateFrame(dst, *s)
 	}
+	if e != encodeNative {
+		return e.appendEvent(dst, room, epoch, m)
+	}
 	return appendPushFrame(dst, room, epoch, m)
 }
 
@@ -46,8 +53,15 @@ func (e encoding) appendPush(dst []byte, room, epoch string, m *Message) []byte 
 type native struct{}
 
 func (native) handle(c *Conn, text bool, data []byte, asked bool) { c.handle(text, data, asked) }
-func (native) welcome(c *Conn, joined []*joining) []byte          { return c.appendWelcome(joined) }
 func (native) goodbye(d Disconnect) []byte                        { return closeFrame(d) }
+func (native) encoding() encoding                                 { return encodeNative }
+
+func (native) welcome(c *Conn, joined []*joining) []byte {
+	s := scratch.Get().(*[]byte)
+	defer scratch.Put(s)
+	*s = c.appendWelcome((*s)[:0], joined)
+	return textFrame(*s)
+}
 
 // beat says {"ping":MS} when nothing was sent for a heartbeat. A page that ignores that has a network stack that
 // answers protocol pings; who answers neither is dead.

@@ -7,6 +7,7 @@ import "net"
 type piece struct {
 	buf    []byte
 	frames int
+	lent   bool // buf is its sender's again when it is written or waits
 	replay bool // history that the client asked for: bounded by its own limit, no sign of a slow reader
 	head   int  // bytes before the first frame: the answer to the handshake, which is never cut
 }

@@ -24,6 +24,8 @@ type request struct {
 	Token  string          `json:"token"`
 	Ping   json.RawMessage `json:"ping"` // {"ping":…} and {"pong":…} are heartbeats, not requests
 	Pong   json.RawMessage `json:"pong"`
+
+	event *ackPrefix // not nil: the request is an event of Socket.IO
 }
 
 // A place is a Position as a client writes it.
@@ -66,6 +68,9 @@ var (
 	refusedFuture   = &refusal{"bad_frame", "offset is greater than that of the newest message"}
 	refusedAway     = &refusal{"unavailable", "try again in a moment"}
 	refusedToken    = &refusal{"bad_token", "the token is not valid for this user"}
+	refusedExchange = &refusal{"bad_frame", "exchange wants an object with target and payload"}
+	refusedTarget   = &refusal{"bad_frame", "target must have 1 to 128 bytes and no control characters"}
+	refusedResume   = &refusal{"bad_frame", "resume wants places: NAME@EPOCH:OFFSET, or objects with room, epoch and offset"}
 )
 
 // parseRequest reads one frame. A request that is refused may still carry its id.
@@ -143,6 +148,22 @@ func (q *request) since() *Position {
 // isHeartbeat tells whether the frame is a sign of life and nothing else.
 func (q *request) isHeartbeat() bool {
 	return q.Action == "" && q.ID == nil && (q.Ping != nil || q.Pong != nil)
+}
+
+// begin begins the reply to q; the caller adds fields.
+func (q *request) begin(dst []byte, ok bool) []byte {
+	if q.event != nil {
+		return q.event.begin(dst, ok)
+	}
+	return appendReply(dst, q.ID, ok)
+}
+
+// end makes a whole frame of the reply; nil: the client does not wait for one.
+func (q *request) end(body []byte) []byte {
+	if q.event != nil {
+		return q.event.end(body)
+	}
+	return textFrame(append(body, '}'))
 }
 
 // appendReply begins the reply to the request id; the caller adds fields and the closing brace.

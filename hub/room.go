@@ -78,7 +78,8 @@ type held struct {
 	frames int
 	over   bool
 
-	from, to uint64 // Offsets of the mail among them; 0: none
+	from, to uint64   // Offsets of the mail among them; 0: none
+	at       Position // of the last of them that has an Offset
 }
 
 type roomShard struct {
