@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 )
@@ -110,9 +111,14 @@ func (db *DB) ClaimOutbox(ctx context.Context, owner string, kinds []TellingKind
 	}
 	// The usual case, that nothing is due, costs no transaction.
 	idle := true
-	err := db.engine.read(ctx, false, func(t *tx) error {
-		seqs, err := t.claimable(kinds, 1)
-		idle = len(seqs) == 0
+	err := db.engine.read(ctx, false, func(t *tx) (err error) {
+		for _, kind := range kinds {
+			if idle && err == nil {
+				var page []candidate
+				page, err = t.due(kind, 0, 1, nil)
+				idle = len(page) == 0
+			}
+		}
 		return err
 	})
 	var rows []OutboxRow
@@ -129,12 +135,16 @@ func (db *DB) ClaimOutbox(ctx context.Context, owner string, kinds []TellingKind
 }
 
 func (t *tx) claim(owner string, kinds []TellingKind, n int, lease time.Duration) ([]OutboxRow, error) {
-	seqs, err := t.claimable(kinds, n)
+	found, err := t.claimable(kinds, n)
 	if err == nil && t.pg {
-		seqs, err = t.lockClaimable(seqs)
+		found, err = t.lockClaimable(found)
 	}
-	if err != nil || len(seqs) == 0 {
+	if err != nil || len(found) == 0 {
 		return nil, err
+	}
+	seqs := make([]int64, len(found))
+	for i, f := range found {
+		seqs[i] = f.seq
 	}
 	var rows []OutboxRow
 	marks, args := list(seqs)
@@ -152,43 +162,79 @@ func (t *tx) claim(owner string, kinds []TellingKind, n int, lease time.Duration
 	return rows, err
 }
 
-// claimable finds due rows that have nothing before them in their lane that is not due (deferred or leased).
-func (t *tx) claimable(kinds []TellingKind, n int) (seqs []int64, err error) {
-	now := stamp(t.now)
-	for _, kind := range kinds {
-		if len(seqs) == n || err != nil {
-			break
-		}
-		err = t.rows(func(scan func(...any) error) error {
-			var seq int64
-			err := scan(&seq)
-			seqs = append(seqs, seq)
-			return err
-		}, `SELECT seq FROM outbox o WHERE state = 0 AND kind = ? AND due_at <= ? AND NOT EXISTS (
-				SELECT 1 FROM outbox e WHERE e.state = 0 AND e.kind = o.kind AND e.recipient = o.recipient
-				AND e.due_at > ? AND e.seq < o.seq)
-			ORDER BY seq LIMIT ?`, kind, now, now, n-len(seqs))
-	}
-	return seqs, err
+// A candidate is a row that could be claimed.
+type candidate struct {
+	seq int64
+	lane
 }
 
-// lockClaimable keeps those of seqs that this node may have: it locks them without waiting, and where a row of a lane
-// is missed (another node is at it), the lane ends before it. So two nodes never work in one lane.
-func (t *tx) lockClaimable(seqs []int64) (kept []int64, err error) {
-	if len(seqs) == 0 {
+// claimable finds due rows that have nothing before them in their lane that is not due (deferred or leased).
+func (t *tx) claimable(kinds []TellingKind, n int) (found []candidate, err error) {
+	for _, kind := range kinds {
+		blocked := make(map[string]int64) // by recipient: the first row that is not due
+		for after, full := int64(0), true; full && err == nil && len(found) < n; {
+			var page []candidate
+			if page, err = t.due(kind, after, n, blocked); err != nil || len(page) == 0 {
+				break
+			}
+			full, after = len(page) == n, page[len(page)-1].seq
+			if err = t.block(kind, page, blocked); err != nil {
+				break
+			}
+			for _, c := range page {
+				if first, is := blocked[c.to]; len(found) < n && (!is || c.seq < first) {
+					found = append(found, c)
+				}
+			}
+		}
+	}
+	return found, err
+}
+
+// due reads the next n due rows of a kind, without the lanes that are known to be blocked.
+func (t *tx) due(kind TellingKind, after int64, n int, blocked map[string]int64) (page []candidate, err error) {
+	query, args := "SELECT seq, recipient FROM outbox WHERE state = 0 AND kind = ? AND due_at <= ? AND seq > ?", []any{kind, stamp(t.now), after}
+	if len(blocked) > 0 && len(blocked) <= maxList {
+		marks, names := list(slices.Collect(maps.Keys(blocked)))
+		query, args = query+" AND recipient NOT IN "+marks, append(args, names...)
+	}
+	err = t.rows(func(scan func(...any) error) error {
+		c := candidate{lane: lane{kind: kind}}
+		err := scan(&c.seq, &c.to)
+		page = append(page, c)
+		return err
+	}, query+" ORDER BY seq LIMIT ?", append(args, n)...)
+	return page, err
+}
+
+// block finds out which lanes of a page have a row that is not due, and where the first one stands.
+func (t *tx) block(kind TellingKind, page []candidate, blocked map[string]int64) error {
+	lanes := make(map[string]bool, len(page))
+	for _, c := range page {
+		lanes[c.to] = true
+	}
+	marks, names := list(slices.Collect(maps.Keys(lanes)))
+	return t.rows(func(scan func(...any) error) error {
+		var to string
+		var first int64
+		err := scan(&to, &first)
+		blocked[to] = first
+		return err
+	}, "SELECT recipient, MIN(seq) FROM outbox WHERE state = 0 AND kind = ? AND due_at > ? AND recipient IN "+marks+" GROUP BY recipient",
+		append([]any{kind, stamp(t.now)}, names...)...)
+}
+
+// lockClaimable keeps those that this node may have: it locks them without waiting, and where a row of a lane is missed
+// (another node is at it), the lane ends before it. So two nodes never work in one lane.
+func (t *tx) lockClaimable(found []candidate) (kept []candidate, err error) {
+	if len(found) == 0 {
 		return nil, nil
 	}
-	marks, args := list(seqs)
-	lanes := make(map[int64]lane)
-	if err := t.rows(func(scan func(...any) error) error {
-		var seq int64
-		var l lane
-		err := scan(&seq, &l.kind, &l.to)
-		lanes[seq] = l
-		return err
-	}, "SELECT seq, kind, recipient FROM outbox WHERE seq IN "+marks, args...); err != nil {
-		return nil, err
+	seqs := make([]int64, len(found))
+	for i, c := range found {
+		seqs[i] = c.seq
 	}
+	marks, args := list(seqs)
 	locked := make(map[int64]bool)
 	if err := t.rows(func(scan func(...any) error) error {
 		var seq int64
@@ -200,11 +246,11 @@ func (t *tx) lockClaimable(seqs []int64) (kept []int64, err error) {
 		return nil, err
 	}
 	ended := make(map[lane]bool)
-	for _, seq := range seqs {
-		if l := lanes[seq]; !locked[seq] {
-			ended[l] = true
-		} else if !ended[l] {
-			kept = append(kept, seq)
+	for _, c := range found {
+		if !locked[c.seq] {
+			ended[c.lane] = true
+		} else if !ended[c.lane] {
+			kept = append(kept, c)
 		}
 	}
 	return kept, nil

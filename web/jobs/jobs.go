@@ -77,6 +77,7 @@ type Jobs struct {
 
 	flows []*flow
 	stats tallies
+	done  *done
 	rooms *lane // own workers, so that a slow WeChat delays no notice
 	sends *lane
 	ships *lane
@@ -116,13 +117,18 @@ func New(o Options) *Jobs {
 	j.sends = newLane(sendWorkers, batch, j.sendChain)
 	j.ships = newLane(shipWorkers, batch, j.shipChain)
 	j.flows = j.newFlows()
+	j.done = newDone()
 	return j
 }
 
 // Run relays and sweeps until ctx ends, and returns nil when everything that it started has ended too: rows that
 // are being relayed then are finished and settled (seconds), the others are left to their leases. Call it once.
 func (j *Jobs) Run(ctx context.Context) error {
-	var all sync.WaitGroup
+	var all, settling sync.WaitGroup
+	settle, settled := context.WithCancel(context.WithoutCancel(ctx))
+	settling.Go(func() { j.settleDone(settle) })
+	defer settling.Wait()
+	defer settled()
 	all.Go(func() { j.rooms.run(ctx) })
 	all.Go(func() { j.sends.run(ctx) })
 	all.Go(func() { j.ships.run(ctx) })

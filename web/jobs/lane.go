@@ -48,8 +48,14 @@ func newLane(workers, depth int, work func(context.Context, chain)) *lane {
 	return &lane{workers: workers, work: work, waiting: make(chan chain, depth)}
 }
 
-// space is how many chains it surely takes.
-func (l *lane) space() int { return cap(l.waiting) - len(l.waiting) }
+// space is how many chains it surely takes; 0 also while more than half of it is full, so that claims stay worth their
+// transaction.
+func (l *lane) space() int {
+	if free := cap(l.waiting) - len(l.waiting); 2*free >= cap(l.waiting) {
+		return free
+	}
+	return 0
+}
 
 // offer hands a chain to the workers, or reports that the lane is full.
 func (l *lane) offer(c chain) bool {

@@ -194,7 +194,7 @@ func (j *Jobs) publishChain(ctx context.Context, c chain) {
 		}
 		break
 	}
-	j.settle(ctx, done...)
+	j.done.add(done)
 }
 
 // publish outlives ctx: a stop lets it end, and settles it.

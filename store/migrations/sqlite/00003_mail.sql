@@ -100,7 +100,7 @@ CREATE TABLE documents (
 
 ALTER TABLE outbox ADD COLUMN fresh_at INTEGER NOT NULL DEFAULT 0; -- when it was revived
 DROP INDEX outbox_waiting;
-CREATE INDEX outbox_kind ON outbox (kind, seq, due_at, recipient) WHERE state = 0;
+CREATE INDEX outbox_kind ON outbox (kind, seq) WHERE state = 0;
 
 -- +goose Down
 DROP INDEX outbox_kind;
