@@ -51,6 +51,7 @@ type RedisBroker struct {
 	clock   redisClock
 
 	posts   []publisher // one, or one a partition
+	reads   []reader    // likewise
 	deliver atomic.Pointer[func(room, epoch string, m Message)]
 	tell    atomic.Pointer[Neighbours]
 	awayTo  atomic.Int64 // Unix ns until which nothing is tried
@@ -115,12 +116,13 @@ func newRedisBroker(ctx context.Context, o RedisOptions, clock redisClock) (*Red
 	for i, tag := range partitionTags() {
 		b.parts[i].prefix = redisPrefix + "{" + tag + "}:"
 	}
-	b.posts = make([]publisher, 1)
+	each := 1
 	if b.sharded {
-		b.posts = make([]publisher, partitions)
+		each = partitions
 	}
-	for i := range b.posts {
-		b.posts[i].broker = b
+	b.posts, b.reads = make([]publisher, each), make([]reader, each)
+	for i := range each {
+		b.posts[i].broker, b.reads[i].broker = b, b
 	}
 	b.orders.kick = make(chan struct{}, 1)
 	l := b.line(ordersRoom)

@@ -3,7 +3,6 @@ package hub
 import (
 	"context"
 	"fmt"
-	"math"
 	"strconv"
 	"strings"
 	"sync"
@@ -199,28 +198,6 @@ func (b *RedisBroker) Heads(ctx context.Context, rooms []string) ([]Position, er
 		}
 	}
 	return list, nil
-}
-
-// Read implements Stream.
-func (b *RedisBroker) Read(ctx context.Context, room string, q Query) (Page, error) {
-	limit, newest := max(0, q.Limit), 0
-	if q.After >= math.MaxInt64 {
-		limit = 0
-	}
-	if q.Newest {
-		newest = 1
-	}
-	part := b.part(room)
-	cmds, err := b.runAll(ctx, []call{{readScript, []string{part.stream(room), part.meta(room)},
-		[]any{newEpoch(), emptyAge.Milliseconds(), strconv.FormatUint(q.After+1, 10), limit, newest}}})
-	if err != nil {
-		return Page{}, err
-	}
-	p, err := parsePage(cmds[0], q.Newest)
-	if err != nil {
-		return Page{}, fmt.Errorf("hub: redis: read %s: %w", room, err)
-	}
-	return p, nil
 }
 
 func parsePage(cmd *redis.Cmd, newest bool) (p Page, err error) {
