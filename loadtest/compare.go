@@ -139,7 +139,7 @@ func measure(ctx context.Context, o compareOptions, name, dir string, line *prog
 	t := newTarget(o.options)
 	defer t.close()
 	t.publish = p.publish
-	watch := &sampler{target: t, process: s.cmd.Process.Pid, began: time.Now()}
+	watch := &sampler{target: t, processes: []int{s.cmd.Process.Pid}, began: time.Now()}
 	r := &round{options: o.options, target: t, scenario: scenario{holds: true}, name: name, progress: line, sampler: watch}
 	got, err := r.play(ctx)
 	if err != nil {

@@ -38,6 +38,9 @@ func main() {
 	os.Exit(code)
 }
 
+// commands beside the scenarios.
+var commands = map[string]func(ctx context.Context, args []string, stdout, stderr io.Writer) error{"compare": compare, "grow": grow}
+
 // run is main without the process around it.
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	fail := func(err error) int {
@@ -53,8 +56,8 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		}
 		return exitOK
 	}
-	if len(args) > 0 && args[0] == "compare" {
-		if err := compare(ctx, args[1:], stdout, stderr); err != nil {
+	if len(args) > 0 && commands[args[0]] != nil {
+		if err := commands[args[0]](ctx, args[1:], stdout, stderr); err != nil {
 			return fail(err)
 		}
 		return exitOK

@@ -119,6 +119,7 @@ func usage(f *flag.FlagSet) {
 	fmt.Fprint(w, "loadtest puts load on a hub and judges what comes out.\n\n"+
 		"  go run ./loadtest [flags]            one hub, or the nodes of one\n"+
 		"  go run ./loadtest compare [flags]    the same work on other servers, in turn (compare -h)\n"+
+		"  go run ./loadtest grow [flags]       what one hub and a cluster cost at several sizes (grow -h)\n"+
 		"\nscenarios:\n")
 	for _, name := range scenarioOrder {
 		fmt.Fprintf(w, "  %-9s %s\n", name, scenarios[name].about)

@@ -22,11 +22,11 @@ type sample struct {
 
 // A sampler reads /metrics of every node once a second. Where they are closed to us, there are no samples.
 type sampler struct {
-	target  *target
-	process int // of the one server, whose figures the system tells; 0: ask /metrics
-	began   time.Time
-	cancel  context.CancelFunc
-	done    chan struct{}
+	target    *target
+	processes []int // of the servers, whose figures the system tells; none: ask /metrics
+	began     time.Time
+	cancel    context.CancelFunc
+	done      chan struct{}
 
 	mu      sync.Mutex
 	samples []sample
@@ -63,8 +63,11 @@ func (s *sampler) stop() []sample {
 // now reads the figures of this moment.
 func (s *sampler) now(ctx context.Context) sample {
 	all := sample{At: time.Since(s.began).Seconds()}
-	if s.process != 0 {
-		all.CPU, all.Memory, all.known = processCost(s.process)
+	for _, pid := range s.processes {
+		cpu, memory, known := processCost(pid)
+		all.CPU, all.Memory, all.known = all.CPU+cpu, all.Memory+memory, known
+	}
+	if len(s.processes) > 0 {
 		return all
 	}
 	for _, url := range s.target.urls {
