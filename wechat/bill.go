@@ -6,6 +6,7 @@ import (
 	"crypto/sha1"
 	"crypto/subtle"
 	"encoding/hex"
+	"errors"
 	"net/http"
 	"net/url"
 	"strings"
@@ -45,17 +46,25 @@ type FundRow struct {
 	Applicant, Note, Proof string
 }
 
-// billDay is day's date in Beijing, if its bill can be there. Error: *Error, ErrNotYet or ErrRequest.
+// billDay is day's date in Beijing. Error: *Error, which Is ErrRequest: no such day has a bill.
 func billDay(op string, day, now time.Time) (time.Time, error) {
 	day = day.In(beijing)
 	day = time.Date(day.Year(), day.Month(), day.Day(), 0, 0, 0, 0, beijing)
-	switch ready := day.Add(billReadyAt); {
-	case now.Before(ready):
-		return day, &Error{Op: op, Kind: ErrNotYet, RetryAfter: ready.Sub(now), Msg: "a bill is there from ten in the morning of the next day"}
+	switch {
+	case day.After(now):
+		return day, complain(op, "the day is yet to come")
 	case now.Sub(day) > billKeptDays*24*time.Hour:
 		return day, complain(op, "bills are kept for three months")
 	}
 	return day, nil
+}
+
+// tooEarly makes of WeChat's "there is none" what it means before ten in the morning of the next day.
+func tooEarly(op string, err error, day, now time.Time) error {
+	if ready := day.Add(billReadyAt); errors.Is(err, ErrNoBill) && now.Before(ready) {
+		return &Error{Op: op, Kind: ErrNotYet, RetryAfter: ready.Sub(now), Msg: "a bill is there from ten in the morning of the next day"}
+	}
+	return err
 }
 
 // TradeBill calls /v3/bill/tradebill and downloads what it names; see Pay. The download carries no signature: it counts
@@ -97,7 +106,7 @@ func (p *PayV3) bill(ctx context.Context, op, path string, day time.Time, q url.
 		URL      string `json:"download_url"`
 	}
 	if err := p.ask(ctx, op, http.MethodGet, path+"?"+q.Encode(), nil, &at, p.hide()); err != nil {
-		return nil, err
+		return nil, tooEarly(op, err, day, p.now())
 	}
 	uri, ok := p.ownURI(at.URL)
 	if !ok || at.HashType != "SHA1" || len(at.Hash) != 2*sha1.Size {
@@ -196,7 +205,7 @@ func (p *PayV2) bill(ctx context.Context, op string, h *http.Client, path string
 		return p.billRefusal(op, a, hide)
 	})
 	if err != nil {
-		return nil, err
+		return nil, tooEarly(op, err, day, p.now())
 	}
 	return text, nil
 }

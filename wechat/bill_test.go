@@ -310,21 +310,25 @@ func TestBills_v2_refused(t *testing.T) {
 	}
 }
 
-// A bill is there from ten in the morning of the next day in Beijing, and for three months.
+// A bill is there from ten in the morning of the next day in Beijing, and for three months. Before that "there is
+// none" does not mean that nobody paid.
 func TestBills_day(t *testing.T) {
+	none := say(200, rawV2((v2Fields{"return_code": "FAIL"}).with("return_msg", "No Bill Exist", "error_code", "20002")))
 	for _, c := range []struct {
 		now  time.Time
 		kind error
 	}{
+		{time.Date(2026, 1, 15, 23, 0, 0, 0, beijing), ErrRequest},
 		{time.Date(2026, 1, 16, 1, 0, 0, 0, beijing), ErrNotYet},
 		{time.Date(2026, 1, 17, 9, 59, 59, 0, beijing), ErrNotYet},
-		{time.Date(2026, 1, 17, 10, 0, 0, 0, beijing), nil},
-		{time.Date(2026, 4, 17, 0, 0, 0, 0, beijing), nil},
+		{time.Date(2026, 1, 17, 10, 0, 0, 0, beijing), ErrNoBill},
+		{time.Date(2026, 4, 17, 0, 0, 0, 0, beijing), ErrNoBill},
 		{time.Date(2026, 4, 19, 0, 0, 0, 0, beijing), ErrRequest},
 	} {
-		day, err := billDay(opTradeBill, billDate, c.now)
-		if !errors.Is(err, c.kind) || day.Format(time.DateOnly) != "2026-01-16" {
-			t.Errorf("%v: %v %v", c.now, day, err)
+		p := newTestPayV2(t, none, func(o *PayV2Options) { o.Now = func() time.Time { return c.now } })
+		_, err := p.TradeBill(t.Context(), billDate)
+		if !errors.Is(err, c.kind) {
+			t.Errorf("%v: %v", c.now, err)
 		}
 		if c.kind == ErrNotYet && !c.now.Add(RetryAfter(err)).Equal(time.Date(2026, 1, 17, 10, 0, 0, 0, beijing)) {
 			t.Errorf("%v: again in %v", c.now, RetryAfter(err))

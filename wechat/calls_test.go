@@ -113,6 +113,35 @@ var calls = []call{
 		want: "canary-openid canary-union  zh_CN 老顾客 true 1382694957 ADD_SCENE_QR_CODE\n",
 	},
 	{
+		op: "user/get", method: "GET", path: "/cgi-bin/user/get", query: "&next_openid=canary-openid",
+		good: `{"total":3,"count":2,"data":{"openid":["o1","o2"]},"next_openid":"o2"}`,
+		call: func(ctx context.Context, c *Client) (string, error) {
+			page, err := c.Followers(ctx, "canary-openid")
+			return strings.Join(page, " "), err
+		},
+		want: "o1 o2", void: true, // an empty page is the end
+	},
+	{
+		op: "user/info/batchget", method: "POST", path: "/cgi-bin/user/info/batchget",
+		body: `{"user_list":[{"openid":"canary-openid","lang":"zh_CN"},{"openid":"o2","lang":"zh_CN"}]}`,
+		good: `{"user_info_list":[{"subscribe":1,"openid":"canary-openid","unionid":"u1"},{"subscribe":0,"openid":"o2"}]}`,
+		call: func(ctx context.Context, c *Client) (string, error) {
+			all, err := c.FollowerInfos(ctx, []string{"canary-openid", "o2"})
+			said := ""
+			for _, f := range all {
+				said += fmt.Sprint(f.OpenID, f.UnionID, f.Subscribed, " ")
+			}
+			return said, err
+		},
+		want: "canary-openidu1true o2false ",
+	},
+	{
+		op: "clear_quota", method: "POST", path: "/cgi-bin/clear_quota", body: `{"appid":"wx8888888888888888"}`,
+		good: okAnswer, void: true, want: "done",
+		call: func(ctx context.Context, c *Client) (string, error) { return done(c.ClearQuota(ctx)) },
+		own:  map[int]error{48006: ErrRequest},
+	},
+	{
 		op: "getwxacodeunlimit", method: "POST", path: "/wxa/getwxacodeunlimit",
 		body: `{"scene":"a=1&b=2","page":"pages/shop/index","check_path":false,"env_version":"trial","width":280}`,
 		good: testPicture,
@@ -590,6 +619,32 @@ func TestFollower_answers(t *testing.T) {
 		if _, err := client.Follower(t.Context(), id); !errors.Is(err, ErrOpenID) {
 			t.Error(err)
 		}
+	}
+}
+
+func TestFollowers_answers(t *testing.T) {
+	for answer, good := range map[string]bool{
+		`{"total":0,"count":0,"next_openid":""}`:             true,
+		`{"count":1,"data":{"openid":["o1"]}}`:               true,
+		`{"count":2,"data":{"openid":["o1"]}}`:               false,
+		`{"count":1,"data":{"openid":[""]}}`:                 false,
+		`{"count":1,"data":{"openid":[7]}}`:                  false,
+		`{"user_info_list":[{"subscribe":1,"openid":"o9"}]}`: true, // no page at all
+	} {
+		client := newTestClient(t, withToken(func(w http.ResponseWriter, r *http.Request, body string) { _, _ = io.WriteString(w, answer) }))
+		if _, err := client.Followers(t.Context(), ""); (err == nil) != good {
+			t.Errorf("%s: %v", answer, err)
+		}
+		if _, err := client.FollowerInfos(t.Context(), []string{"o1"}); !errors.Is(err, ErrNonsense) {
+			t.Errorf("%s: %v", answer, err)
+		}
+	}
+	client := newTestClient(t, func(w http.ResponseWriter, r *http.Request) { t.Error("called") })
+	if _, err := client.FollowerInfos(t.Context(), make([]string, 101)); !errors.Is(err, ErrRequest) {
+		t.Error(err)
+	}
+	if _, err := client.Followers(t.Context(), strings.Repeat("o", 129)); !errors.Is(err, ErrOpenID) {
+		t.Error(err)
 	}
 }
 

@@ -56,7 +56,7 @@ const (
 // repeatable are the calls that may be made twice, because they only ask, or because WeChat takes the same
 // number for the same thing. What tells a person something, uses a code up or counts a small quota is not here.
 var repeatable = map[string]bool{
-	opToken: true, opCheckSession: true, opPaidUnionID: true, opFollower: true,
+	opToken: true, opCheckSession: true, opPaidUnionID: true, opFollower: true, opFollowers: true, opFollowerInfos: true,
 	opCheckText: true, opQRCode: true, opUploadMedia: true,
 	opTradeManaged: true, opTradeConfirmed: true, opShip: true, opShipped: true,
 	opPrepay: true, opQuery: true, opClose: true, opRefund: true, opQueryRefund: true, // same number, same thing
