@@ -159,3 +159,65 @@ func FuzzReadRefund(f *testing.F) {
 		}
 	})
 }
+
+func FuzzParseFault(f *testing.F) {
+	f.Add("path=/x,status=502,times=3")
+	f.Add("on=push,forge=signature,always")
+	f.Add("slow=9999999999999999999999,=,,")
+	f.Fuzz(func(t *testing.T, text string) {
+		if got, err := ParseFault(text); err == nil && !got.spoils() && !got.ofCallback() && !got.TokenInvalid && !got.TokenExpired {
+			t.Errorf("%q is no fault: %+v", text, got)
+		}
+	})
+}
+
+// Whatever a shop sends, api.weixin.qq.com answers 200 with JSON or a picture.
+func FuzzPlatform(f *testing.F) {
+	s, err := New(Options{Credentials: credentials(), Now: newClock().Now})
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Cleanup(func() { s.Close() })
+	s.mu.Lock()
+	s.mini.stable.mint(s.opts.Now())
+	token := s.mini.stable.current.text
+	s.mu.Unlock()
+	openid := s.openidOf("alice")
+	paths := []string{"/cgi-bin/message/subscribe/send", "/cgi-bin/message/custom/send", "/cgi-bin/message/custom/typing", "/wxa/msg_sec_check", "/wxa/media_check_async",
+		"/wxa/sec/order/upload_shipping_info", "/wxa/sec/order/get_order", "/wxa/sec/order/get_order_list", "/wxa/sec/order/notify_confirm_receive", "/wxa/sec/order/opspecialorder",
+		"/wxa/generate_urllink", "/wxa/generatescheme", "/wxa/getwxacode", "/wxa/getwxacodeunlimit", "/wxa/business/getuserphonenumber", "/cgi-bin/clear_quota"}
+	for i, body := range []string{`{"touser":"` + openid + `","template_id":"TPL_0123456789","data":{"thing1":{"value":"a"}}}`, textTo(openid, "a"), `{"touser":"o","command":"Typing"}`,
+		`{"openid":"` + openid + `","scene":1,"version":2,"content":"a"}`, `{"media_url":"https://a/b","media_type":2,"version":2,"scene":1,"openid":"` + openid + `"}`,
+		string(toJSON(shippingOf(openid, "T0000001"))), `{"transaction_id":"1"}`, `{"page_size":1}`, `{"merchant_trade_no":"1","received_time":1}`, `{"order_id":"1","type":2}`,
+		`{"path":"a","expire_type":1,"expire_interval":3}`, `{"jump_wxa":{"path":"a"}}`, `{"path":"a?b=c"}`, `{"scene":"a"}`, `{"code":"x"}`, `{"appid":"wx"}`} {
+		f.Add(uint8(i), body)
+	}
+	f.Fuzz(func(t *testing.T, which uint8, body string) {
+		path := paths[int(which)%len(paths)]
+		if path == "/wxa/media_check_async" && strings.Contains(body, "http") && !strings.Contains(body, "https://a/b") {
+			return // nothing leaves this test
+		}
+		rec := httptest.NewRecorder()
+		s.ServeHTTP(rec, httptest.NewRequest("POST", path+"?access_token="+token, strings.NewReader(body)))
+		if rec.Code != 200 || !strings.HasPrefix(rec.Body.String(), "{") && !strings.HasPrefix(rec.Body.String(), "\x89PNG") {
+			t.Errorf("%s: %d %.200s", path, rec.Code, rec.Body)
+		}
+	})
+}
+
+func FuzzUnifiedOrder(f *testing.F) {
+	s, err := New(Options{Credentials: credentials(), Now: newClock().Now})
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Cleanup(func() { s.Close() })
+	f.Add("小猫杯", "T0000001", "990", "127.0.0.1", "https://a/b", "JSAPI", "o1", "20260115190000")
+	f.Add("", "T", "9.9", "x", "http://a/b?c", "NATIVE", "", "x")
+	f.Fuzz(func(t *testing.T, body, no, fee, ip, notify, trade, openid, expire string) {
+		p, e := s.readUnifiedOrder(v2Request{signType: signMD5, fields: map[string]string{"body": body, "out_trade_no": no, "total_fee": fee, "spbill_create_ip": ip,
+			"notify_url": notify, "trade_type": trade, "openid": openid, "time_expire": expire}})
+		if e == nil && (p.total < 1 || len(p.outTradeNo) < 6 || len(p.outTradeNo) > 32 || p.openid == "" || strings.Contains(p.notifyURL, "?")) {
+			t.Errorf("taken: %+v", p)
+		}
+	})
+}

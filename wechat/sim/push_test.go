@@ -43,7 +43,7 @@ func (w *world) opened(r *http.Request, body, mode, format string) map[string]st
 	if mode == modePlain {
 		return f
 	}
-	if mode == modeCompatible && f["Content"] == "" || mode == modeSafe && f["Content"] != "" {
+	if (f["MsgType"] != "") != (mode == modeCompatible) {
 		w.t.Errorf("%s body %v", mode, f)
 	}
 	if pushSignature(c.PushToken, ts, nonce, f["Encrypt"]) != q.Get("msg_signature") {
