@@ -270,10 +270,10 @@ func (r *Room) read(ctx context.Context, speaks encoding, after uint64, at Posit
 		}
 		for i := range page.Messages {
 			m := &page.Messages[i]
-			if m.Offset > at.Offset {
+			if next > at.Offset {
 				break
 			}
-			if m.Offset != next {
+			if m.Offset != next { // also where all up to at has been trimmed meanwhile
 				return replay{}, errGone
 			}
 			if p.n == 0 {
