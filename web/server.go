@@ -196,6 +196,8 @@ func (s *Server) routes() http.Handler {
 		s.routeLinks()
 	})
 	r.Get("/ws", s.openSocket)
+	r.HandleFunc("/socket.io/", s.openSocketIO) // whatever the method: its refusals are Engine.IO's own
+	r.HandleFunc("/socket.io", s.openSocketIO)
 
 	mini := &door{callbacks: s.callbacks, name: "push", receiver: s.o.Push, record: s.desk.recorded(miniAccount, s.desk.miniPush)}
 	mp := &door{callbacks: s.callbacks, name: "mp", receiver: s.o.MP, record: s.desk.recorded(mpAccount, s.desk.mpPush)}

@@ -86,6 +86,7 @@ func (c demoCommand) Run(ctx context.Context, s streams) (err error) {
 	a.extra = http.NewServeMux()
 	a.extra.HandleFunc("GET "+picturePath+"{name}", servePicture)
 	log.Warn("demo: members may publish in the room notice; in production only admins and the server do")
+	log.Warn("demo: /socket.io/ takes a userId in the address for the user, without a token; in production only a token counts")
 
 	wechat := &http.Server{Handler: simulator, ReadHeaderTimeout: 5 * time.Second}
 	served := make(chan error, 1)
