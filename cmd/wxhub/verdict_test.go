@@ -2,13 +2,15 @@ package main
 
 import (
 	"fmt"
+	"slices"
 	"strings"
+	"testing"
 	"time"
 )
 
 // A verdict is what came of a round: one row of the table of faults.
 type verdict struct {
-	fault     string
+	name      string
 	watchers  int
 	sent      int // accepted messages
 	due       int // of them, over all watchers
@@ -23,6 +25,11 @@ type verdict struct {
 	slowest   time.Duration
 	back      int // handshakes after the first
 	heal      time.Duration
+	faults    []string // what must not be, in words
+}
+
+func (v *verdict) fault(format string, args ...any) {
+	v.faults = append(v.faults, fmt.Sprintf(format, args...))
 }
 
 // end waits until everybody has what was said after the fault, compares the logs and returns the verdict. healed is
@@ -42,7 +49,7 @@ func (r *round) end(healed time.Time, lossMayBeAnnounced bool) verdict {
 		}
 		return true
 	})
-	v := verdict{fault: r.name, watchers: len(r.watchers), heal: time.Since(healed)}
+	v := verdict{name: r.name, watchers: len(r.watchers), heal: time.Since(healed)}
 	// What everybody hears without having asked for it comes too.
 	r.wait("rooms joined", (*watcher).ready)
 	all := r.publish(time.Millisecond, "all")
@@ -90,25 +97,29 @@ func (r *round) end(healed time.Time, lossMayBeAnnounced bool) verdict {
 		v.back += w.opened - 1
 		for _, p := range w.rooms {
 			if p.name != "all" { // nobody brings a position there
-				r.compare(&v, w, p, log[p.name], places[p.name], lossMayBeAnnounced)
+				v.compare(w.user, p, log[p.name], places[p.name], lossMayBeAnnounced)
 			}
 		}
 	}
 	r.compareDatabase(log)
-	if v.missing+v.repeated+v.disorder > 0 || v.heard == 0 {
+	for _, fault := range v.faults[:min(20, len(v.faults))] {
+		t.Errorf("%s: %s", r.name, fault)
+	}
+	if v.missing+v.repeated+v.disorder+len(v.faults) > 0 || v.heard == 0 {
+		v.faults = nil
 		t.Errorf("%s: %+v", r.name, v)
 	}
 	return v
 }
 
-// compare holds what one page was handed in one room against the publishers' log.
-func (r *round) compare(v *verdict, w *watcher, p *place, log []string, places map[string]int, mayBeAnnounced bool) {
+// compare holds what one page was handed in one room against the publishers' log; places tells where an id stands in it.
+func (v *verdict) compare(user string, p *place, log []string, places map[string]int, mayBeAnnounced bool) {
 	mail := strings.HasPrefix(p.name, "user:")
 	v.due += len(log)
 	v.dropped += p.again
 	v.announced += len(p.resets)
 	if len(p.resets) > 0 && (mail || !mayBeAnnounced) {
-		r.s.t.Errorf("%s: %s: a loss was announced in %s after %v of %d", r.name, w.user, p.name, p.resets, len(p.heard))
+		v.fault("%s: a loss was announced in %s after %v of %d", user, p.name, p.resets, len(p.heard))
 	}
 	announced := make(map[int]bool)
 	for _, at := range p.resets {
@@ -123,14 +134,14 @@ func (r *round) compare(v *verdict, w *watcher, p *place, log []string, places m
 			v.lost += n
 		default:
 			v.missing += n
-			r.s.t.Errorf("%s: %s: %d messages of %s are missing after %d", r.name, w.user, n, p.name, at)
+			v.fault("%s: %d messages of %s are missing after %d", user, n, p.name, at)
 		}
 	}
 	for at, id := range p.heard {
 		i, ours := places[id]
 		if seen[id] {
 			v.repeated++
-			r.s.t.Errorf("%s: %s: heard %s of %s twice", r.name, w.user, id, p.name)
+			v.fault("%s: heard %s of %s twice", user, id, p.name)
 			continue
 		}
 		seen[id] = true
@@ -140,7 +151,7 @@ func (r *round) compare(v *verdict, w *watcher, p *place, log []string, places m
 		v.heard++
 		if i <= before {
 			v.disorder++
-			r.s.t.Errorf("%s: %s: heard %s of %s too late", r.name, w.user, id, p.name)
+			v.fault("%s: heard %s of %s too late", user, id, p.name)
 			continue
 		}
 		missed(at, i-before-1)
@@ -208,8 +219,44 @@ func faultTable(list []verdict) string {
 	var b strings.Builder
 	b.WriteString("| fault | clients | sent | due | received | missing | lost, announced | repeated | dropped by the client | 503s (slowest) | came back | healed in |\n|---|---|---|---|---|---|---|---|---|---|---|---|\n")
 	for _, v := range list {
-		fmt.Fprintf(&b, "| %s | %d | %d | %d | %d | %d | %d | %d | %d | %d (%s) | %d | %s |\n", v.fault, v.watchers, v.sent, v.due, v.heard, v.missing, v.lost,
+		fmt.Fprintf(&b, "| %s | %d | %d | %d | %d | %d | %d | %d | %d | %d (%s) | %d | %s |\n", v.name, v.watchers, v.sent, v.due, v.heard, v.missing, v.lost,
 			v.repeated, v.dropped, v.refused, v.slowest.Round(10*time.Millisecond), v.back, v.heal.Round(10*time.Millisecond))
 	}
 	return b.String()
+}
+
+// The judge itself is judged: it finds what is missing, repeated, out of order, and lost with and without a word.
+func TestVerdict_findsFaults(t *testing.T) {
+	log := []string{"a", "b", "c", "d", "e"}
+	places := map[string]int{"a": 0, "b": 1, "c": 2, "d": 3, "e": 4}
+	for _, c := range []struct {
+		name, room, heard                   string
+		resets                              []int
+		may                                 bool
+		missing, lost, repeated, disordered int
+		faulty                              bool
+	}{
+		{name: "all", heard: "abcde"},
+		{name: "a purchase between", heard: "abXcde"},
+		{name: "missing", heard: "abde", missing: 1, faulty: true},
+		{name: "missing at the beginning and the end", heard: "bcd", missing: 2, faulty: true},
+		{name: "nothing", heard: "", missing: 5, faulty: true},
+		{name: "twice", heard: "abbcde", repeated: 1, faulty: true},
+		{name: "out of order", heard: "acbde", missing: 1, disordered: 1, faulty: true},
+		{name: "announced", heard: "abe", resets: []int{2}, may: true, lost: 2},
+		{name: "announced elsewhere", heard: "abe", resets: []int{1}, may: true, missing: 2, faulty: true},
+		{name: "announced where nothing may be lost", heard: "abe", resets: []int{2}, lost: 2, faulty: true},
+		{name: "announced in mail", room: "user:ann", heard: "abe", resets: []int{2}, may: true, lost: 2, faulty: true},
+	} {
+		var v verdict
+		p := &place{name: "notice", heard: strings.Split(c.heard, ""), resets: c.resets}
+		if c.room != "" {
+			p.name = c.room
+		}
+		v.compare("ann", p, log, places, c.may)
+		got := []int{v.missing, v.lost, v.repeated, v.disorder}
+		if !slices.Equal(got, []int{c.missing, c.lost, c.repeated, c.disordered}) || len(v.faults) > 0 != c.faulty {
+			t.Errorf("%s: %v %v", c.name, got, v.faults)
+		}
+	}
 }
