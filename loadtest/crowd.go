@@ -85,7 +85,6 @@ type crowd struct {
 	cast
 	language  language
 	recognise func(action string, payload json.RawMessage) (n int, intact bool)
-	acks      bool
 	hosts     []host
 	players   []*player
 	phones    []*phone
@@ -102,7 +101,7 @@ type host struct {
 }
 
 func newCrowd(c cast) (*crowd, error) {
-	m := &crowd{cast: c, language: languages[c.Protocol], acks: c.Mail, members: make([]atomic.Int64, c.Groups)}
+	m := &crowd{cast: c, language: languages[c.Protocol], members: make([]atomic.Int64, c.Groups)}
 	switch {
 	case c.Bought != nil:
 		m.recognise = recognisePurchase(c.Bought)
@@ -160,14 +159,6 @@ func (c *crowd) dialing(p *phone) host {
 		h.receive = 4 << 10
 	}
 	return h
-}
-
-// join is what a client asks for in its handshake; empty: nothing.
-func (c *crowd) join(group int) string {
-	if c.Mail {
-		return ""
-	}
-	return c.room(group, "")
 }
 
 func (c *crowd) room(group int, user string) string {

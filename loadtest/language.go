@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"net/url"
@@ -23,7 +24,7 @@ type language interface {
 }
 
 // languages by the name that -protocol knows.
-var languages = map[string]language{"native": native{}}
+var languages = map[string]language{"native": native{}, "socketio": socketIO{}}
 
 // A frame is what one push says.
 type frame struct {
@@ -59,17 +60,22 @@ type nativeFrame struct {
 
 func (native) request(p *phone) (string, []string) {
 	header := []string{"Authorization: Bearer " + p.Token}
-	room := p.player.crowd.join(p.group)
-	if room == "" { // mail: its room is joined anyway
-		if p.at.Epoch == "" {
-			return "/ws", header
-		}
-		room = p.room()
+	if room := p.wanted(); room != "" {
+		return "/ws?room=" + url.QueryEscape(room), header
 	}
-	if p.at.Epoch != "" {
-		room += "@" + p.at.Epoch + ":" + strconv.FormatUint(p.at.Offset, 10)
+	return "/ws", header
+}
+
+// wanted is what a handshake asks for: the room, and the position where the phone has been there before.
+func (p *phone) wanted() string {
+	switch {
+	case p.at.Epoch != "":
+		return p.room() + "@" + p.at.Epoch + ":" + strconv.FormatUint(p.at.Offset, 10)
+	case p.player.crowd.Mail: // its room is joined anyway
+		return ""
+	default:
+		return p.room()
 	}
-	return "/ws?room=" + url.QueryEscape(room), header
 }
 
 func (native) opened(*phone) {}
@@ -87,7 +93,12 @@ func readNative(text []byte) (*frame, error) {
 }
 
 func (native) heard(p *phone, text []byte, at time.Time) error {
-	f, err := p.player.decode(text, readNative)
+	return p.hear(text, at, readNative)
+}
+
+// hear takes a frame of the hub, which read takes apart.
+func (p *phone) hear(text []byte, at time.Time, read func([]byte) (*frame, error)) error {
+	f, err := p.player.decode(text, read)
 	switch {
 	case err != nil:
 		p.tally.Altered++
@@ -109,6 +120,45 @@ func (native) heard(p *phone, text []byte, at time.Time) error {
 		p.announced(f.Action)
 	}
 	return nil
+}
+
+// socketIO is Socket.IO 5 on Engine.IO 4, as the hub speaks it: pushes are events, with the whole push as argument.
+type socketIO struct{}
+
+func (socketIO) request(p *phone) (string, []string) {
+	q := url.Values{"EIO": {"4"}, "transport": {"websocket"}, "token": {p.Token}}
+	if room := p.wanted(); room != "" {
+		q.Set("room", room)
+	}
+	return "/socket.io/?" + q.Encode(), nil
+}
+
+func (socketIO) opened(*phone) {}
+
+func (socketIO) heard(p *phone, text []byte, at time.Time) error {
+	switch {
+	case bytes.HasPrefix(text, []byte("0")):
+		p.line.say("40")
+	case string(text) == "2":
+		p.line.say("3")
+	case bytes.HasPrefix(text, []byte("44")):
+		return &refusal{Status: 403, Word: "connect_error", Message: string(text[2:])}
+	case bytes.HasPrefix(text, []byte("42")):
+		return p.hear(text, at, readEvent)
+	}
+	return nil
+}
+
+// readEvent takes 42["action",{push},"position"] apart.
+func readEvent(text []byte) (*frame, error) {
+	var event []json.RawMessage
+	if err := json.Unmarshal(text[2:], &event); err != nil {
+		return nil, fmt.Errorf("event: %w", err)
+	}
+	if len(event) < 2 {
+		return nil, fmt.Errorf("event without a push: %.100q", text)
+	}
+	return readNative(event[1])
 }
 
 // A welcome is what the first frame says of our room.

@@ -128,7 +128,11 @@ func usage(f *flag.FlagSet) {
 	f.PrintDefaults()
 }
 
-func languageNames() []string { return slices.Sorted(maps.Keys(languages)) }
+// languageNames are those of the hub; the peers' languages are for compare.
+func languageNames() []string {
+	names := slices.Sorted(maps.Keys(languages))
+	return slices.DeleteFunc(names, func(n string) bool { return strings.HasPrefix(n, "peer-") })
+}
 
 func readTokens(path string) ([]string, error) {
 	in := os.Stdin
@@ -186,7 +190,7 @@ func (o *options) check() error {
 	if o.sim != "" {
 		errs = append(errs, checkURL("-sim", &o.sim))
 	}
-	if _, known := languages[o.protocol]; !known {
+	if !slices.Contains(languageNames(), o.protocol) {
 		errs = append(errs, fmt.Errorf("-protocol %q: there are %s", o.protocol, strings.Join(languageNames(), ", ")))
 	}
 	if o.sim == "" && o.keyID == "" && len(o.tokens) == 0 {

@@ -271,7 +271,7 @@ func (p *phone) push(f *frame, now time.Time) {
 	switch {
 	case f.Room == p.room():
 		p.take(f, now)
-		if p.player.crowd.acks {
+		if p.player.crowd.Mail {
 			p.acknowledge(f)
 		}
 	case f.Action == "order.paid":
@@ -337,7 +337,11 @@ func (p *phone) letter(f *frame) {
 	p.acknowledge(f)
 }
 
+// acknowledge is for the native language; clients of Socket.IO need none.
 func (p *phone) acknowledge(f *frame) {
+	if p.player.crowd.language != (native{}) {
+		return
+	}
 	p.say(`{"id":%d,"action":"ack","room":%s,"offset":%d}`, strconv.Quote(f.Room), f.Offset)
 }
 
