@@ -74,6 +74,15 @@ func at(seconds int64) func() time.Time {
 	return func() time.Time { return time.Unix(seconds, 0) }
 }
 
+func parseQuery(t testing.TB, s string) url.Values {
+	t.Helper()
+	q, err := url.ParseQuery(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return q
+}
+
 func query(m map[string]string) url.Values {
 	q := url.Values{}
 	for k, v := range m {
