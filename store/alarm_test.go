@@ -144,6 +144,14 @@ func testPlatformPages(t *testing.T, open opener) {
 	if u := must(db.User(ctx, alice.ID))(t); u.Avatar != "" {
 		t.Error("a risky avatar stays")
 	}
+	// A verdict may come before we know what was asked.
+	record(Push{Key: "k4", Verdict: &MediaVerdict{TraceID: "tr0", Verdict: "review"}})
+	second := "https://a/1.png"
+	must(db.UpdateProfile(ctx, alice.ID, nil, &second))(t)
+	check(t, db.BeginMediaCheck(ctx, MediaCheck{TraceID: "tr0", UserID: alice.ID, URL: second}))
+	if u := must(db.User(ctx, alice.ID))(t); u.Avatar != "" {
+		t.Error("a verdict that came early was forgotten")
+	}
 	events := must(db.Events(ctx, EventQuery{}))(t)
 	if len(events) != 2 || events[0].Kind != "event:y" || events[1].UserID != alice.ID || string(events[1].About) != `{"a":1}` {
 		t.Errorf("%+v", events)

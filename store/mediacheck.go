@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 )
@@ -18,7 +17,7 @@ type MediaCheck struct {
 
 const mediaChecksKept = 30 * 24 * time.Hour
 
-// BeginMediaCheck remembers a check. One of an erased person: ErrErased.
+// BeginMediaCheck remembers a check; a verdict that came before it counts at once. One of an erased person: ErrErased.
 func (db *DB) BeginMediaCheck(ctx context.Context, m MediaCheck) error {
 	var in inputs
 	in.text("TraceID", m.TraceID, 1, maxName)
@@ -31,9 +30,16 @@ func (db *DB) BeginMediaCheck(ctx context.Context, m MediaCheck) error {
 		if err := t.alive(m.UserID); err != nil {
 			return err
 		}
-		_, err := t.exec("INSERT INTO media_checks (trace_id, user_id, url, at) VALUES (?, ?, ?, ?) ON CONFLICT (trace_id) DO NOTHING",
-			m.TraceID, m.UserID, m.URL, stamp(t.now))
-		return err
+		if _, err := t.exec(`INSERT INTO media_checks (trace_id, user_id, url, at) VALUES (?, ?, ?, ?)
+			ON CONFLICT (trace_id) DO UPDATE SET user_id = excluded.user_id, url = excluded.url`,
+			m.TraceID, m.UserID, m.URL, stamp(t.now)); err != nil {
+			return err
+		}
+		kept, err := t.mediaCheck(m.TraceID)
+		if err != nil {
+			return err
+		}
+		return t.takeAvatar(kept)
 	})
 	if err != nil {
 		return fmt.Errorf("user %s: begin media check: %w", m.UserID, err)
@@ -67,20 +73,28 @@ type MediaVerdict struct {
 	Verdict string // pass, review or risky
 }
 
-// judge keeps a verdict. A picture that does not pass is nobody's avatar any more. A check that nobody began says nothing.
+// judge keeps a verdict, also one that comes before we know what was asked.
 func (t *tx) judge(v MediaVerdict) error {
-	m, err := t.mediaCheck(v.TraceID)
-	if errors.Is(err, ErrNotFound) {
+	v.TraceID = cut(v.TraceID, maxName)
+	if v.TraceID == "" {
 		return nil
 	}
+	if _, err := t.exec(`INSERT INTO media_checks (trace_id, user_id, url, verdict, at) VALUES (?, '', '', ?, ?)
+		ON CONFLICT (trace_id) DO UPDATE SET verdict = excluded.verdict`, v.TraceID, cut(v.Verdict, maxName), stamp(t.now)); err != nil {
+		return err
+	}
+	m, err := t.mediaCheck(v.TraceID)
 	if err != nil {
 		return err
 	}
-	if _, err := t.exec("UPDATE media_checks SET verdict = ? WHERE trace_id = ?", cut(v.Verdict, maxName), v.TraceID); err != nil {
-		return err
+	return t.takeAvatar(m)
+}
+
+// takeAvatar takes a picture that did not pass from whom it stands for.
+func (t *tx) takeAvatar(m MediaCheck) error {
+	if m.Verdict == "" || m.Verdict == "pass" || m.UserID == "" {
+		return nil
 	}
-	if v.Verdict != "pass" {
-		_, err = t.exec("UPDATE users SET avatar = '' WHERE id = ? AND avatar = ?", m.UserID, m.URL)
-	}
+	_, err := t.exec("UPDATE users SET avatar = '' WHERE id = ? AND avatar = ?", m.UserID, m.URL)
 	return err
 }

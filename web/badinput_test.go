@@ -71,8 +71,11 @@ var calls = []call{
 	{method: "POST", path: "/api/admin/users/nobody-here/unblock", who: []string{"admin", "key"}},
 	{method: "GET", path: "/api/admin/conversations", who: []string{"staff", "admin", "key"}, queries: map[string]string{"limit=0": "limit", "limit=201": "limit"}},
 	{method: "GET", path: "/api/admin/conversations/nothing", who: []string{"staff", "admin", "key"}},
-	{method: "POST", path: "/api/admin/conversations/nothing/reply", who: []string{"staff", "admin", "key"}, limit: 64 << 10, good: map[string]any{"text": "x"}, wrong: map[string][]any{
-		"text": {7, strings.Repeat("x", 601)}, "link": {"x", map[string]any{"url": "x"}},
+	{method: "POST", path: "/api/admin/conversations/nothing/reply", who: []string{"staff", "admin", "key"}, limit: (1<<20)*4/3 + 64<<10, good: map[string]any{"text": "x"}, wrong: map[string][]any{
+		"text": {7, strings.Repeat("x", 601)}, "link": {"x", map[string]any{"url": "x"}}, "image": {7, strings.Repeat("x", 1400001)},
+	}},
+	{method: "POST", path: "/api/admin/conversations/nothing/typing", who: []string{"staff", "admin", "key"}, limit: 64 << 10, good: map[string]any{"typing": true}, wrong: map[string][]any{
+		"typing": {nil, "yes", 1},
 	}},
 	{method: "GET", path: "/api/follow", who: []string{"user", "staff", "admin"}},
 	{method: "POST", path: "/api/phone", who: []string{"user", "staff", "admin"}, limit: 16 << 10, good: map[string]any{"code": "x"}, wrong: map[string][]any{
@@ -282,8 +285,8 @@ func TestBadInput_bodies(t *testing.T) {
 			"a field twice, big":   {with(`"` + strings.ToUpper(field) + `":` + value), 400, "bad_request"},
 			"spelled otherwise":    {strings.Replace(string(good), `"`+field+`"`, `"`+strings.ToUpper(field)+`"`, 1), 400, "bad_request"},
 			"one byte too large":   {pad(c.limit - len(pad(0)) + 1), 413, "too_large"},
-			"a megabyte":           {pad(1 << 20), 413, "too_large"},
-			"a megabyte of no use": {strings.Repeat("x", 1<<20), 413, "too_large"},
+			"a megabyte":           {pad(max(1<<20, c.limit)), 413, "too_large"},
+			"a megabyte of no use": {strings.Repeat("x", max(1<<20, c.limit+1)), 413, "too_large"},
 		} {
 			if c.blank && name == "empty object" {
 				continue

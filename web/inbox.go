@@ -47,8 +47,9 @@ type talkView struct {
 }
 
 type replyRequest struct {
-	Text string `json:"text,omitempty" maxLength:"600"`
-	Link *struct {
+	Text  string `json:"text,omitempty" maxLength:"600"`
+	Image string `json:"image,omitempty" maxLength:"1400000" doc:"base64 of a PNG, JPEG or GIF of at most 1 MiB"`
+	Link  *struct {
 		Title       string `json:"title" minLength:"1" maxLength:"64"`
 		Description string `json:"description" maxLength:"128"`
 		URL         string `json:"url" maxLength:"1024" format:"uri"`
@@ -95,14 +96,24 @@ func (s *Server) routeInbox() {
 		return v, nil
 	})
 	handle(s, route{
-		method: http.MethodPost, path: "/api/admin/conversations/{id}/reply", access: staff, tag: "admin", summary: "Answer the customer",
+		method: http.MethodPost, path: "/api/admin/conversations/{id}/reply", access: staff, tag: "admin", summary: "Answer the customer", maxBody: chatBody,
 		description: "The answer is stored and sent by WeChat's customer-service message as soon as WeChat takes it.",
-		errors:      []int{http.StatusBadRequest, http.StatusNotFound, http.StatusConflict, http.StatusServiceUnavailable},
+		errors:      []int{http.StatusBadRequest, http.StatusNotFound, http.StatusConflict, http.StatusBadGateway, http.StatusServiceUnavailable},
 	}, func(ctx context.Context, in *struct {
 		ID   string `path:"id" maxLength:"64"`
 		Body replyRequest
 	}) (saidView, error) {
 		return s.reply(ctx, in.ID, in.Body)
+	})
+	handle(s, route{
+		method: http.MethodPost, path: "/api/admin/conversations/{id}/typing", access: staff, tag: "admin", summary: "Show the customer that somebody is writing",
+		description: "WeChat shows it within half a minute of the customer's last message; later it is no error and nobody sees it.",
+		errors:      []int{http.StatusBadRequest, http.StatusNotFound, http.StatusBadGateway, http.StatusServiceUnavailable},
+	}, func(ctx context.Context, in *struct {
+		ID   string `path:"id" maxLength:"64"`
+		Body typingRequest
+	}) (empty, error) {
+		return s.typing(ctx, in.ID, in.Body.Typing)
 	})
 }
 
@@ -128,34 +139,40 @@ func replyUntil(c store.Conversation) int64 {
 
 // reply writes the line, the sending and the push to the staff's screens in one transaction.
 func (s *Server) reply(ctx context.Context, conversation string, in replyRequest) (saidView, error) {
-	line, m, err := in.words()
+	picture := in.Image != "" && in.Text == "" && in.Link == nil
+	var line store.Talk
+	var m wechat.CustomMessage
+	var err error
+	if picture {
+		_, _, err = pictureOf(in.Image)
+	} else {
+		line, m, err = in.words()
+	}
 	if err != nil {
 		return saidView{}, err
 	}
-	c, _, err := s.o.Store.Talks(ctx, conversation, 1)
+	c, u, err := s.customer(ctx, conversation)
 	if err != nil {
-		return saidView{}, conversationError(err)
+		return saidView{}, err
 	}
 	if replyUntil(c) == 0 {
 		return saidView{}, &Error{Status: http.StatusConflict, Code: "conflict", Message: "WeChat takes replies only within 48 hours of the customer's last word"}
 	}
-	u, err := s.o.Store.User(ctx, c.UserID)
-	if err != nil {
-		return saidView{}, conversationError(err)
+	to, kind := s.accountOf(u)
+	if to == nil {
+		return saidView{}, errNotConfigured
 	}
-	kind, configured := store.TellCustomSend, s.o.WeChat != nil
-	if u.AppID == s.o.MPAppID && u.AppID != s.o.AppID {
-		kind, configured = store.TellMPSend, s.o.MPClient != nil
-		if m.Link != nil { // an official account has no links; a URL in a text opens as well
-			m = wechat.CustomMessage{Text: &wechat.CustomText{Content: m.Link.Title + "\n" + m.Link.URL}}
+	if picture {
+		if line, m, err = s.sendPicture(ctx, to, in.Image); err != nil {
+			return saidView{}, err
 		}
 	}
-	if !configured {
-		return saidView{}, errNotConfigured
+	if m.Link != nil && kind == store.TellMPSend { // an official account has no links; a URL in a text opens as well
+		m = wechat.CustomMessage{Text: &wechat.CustomText{Content: m.Link.Title + "\n" + m.Link.URL}}
 	}
 	err = s.o.Store.AddTalk(ctx, conversation, line, func(c store.Conversation, u store.User) []store.Telling {
 		told := []store.Telling{{Kind: store.TellRoom, To: customerRoom, ID: line.ID, Action: "kf.message", Payload: payload(staffMessage{
-			customerMessage{Conversation: c.ID, User: u.ID, Type: line.Type, Content: line.Content, Title: line.Title, At: line.At.UnixMilli()}, "staff",
+			customerMessage{Conversation: c.ID, User: u.ID, Type: line.Type, Content: line.Content, PicURL: line.PicURL, Title: line.Title, At: line.At.UnixMilli()}, "staff",
 		})}}
 		if u.OpenID != "" { // not erased meanwhile
 			told = append(told, store.Telling{Kind: kind, To: u.OpenID, ID: line.ID, Action: line.Type, Payload: payload(m)})
@@ -172,8 +189,8 @@ func (s *Server) reply(ctx context.Context, conversation string, in replyRequest
 func (in *replyRequest) words() (line store.Talk, m wechat.CustomMessage, err error) {
 	line = store.Talk{ID: "staff:" + uuid.NewString(), From: "staff", Type: "text", Content: in.Text, At: time.Now()}
 	switch {
-	case (in.Text == "") == (in.Link == nil):
-		err = badRequest("send text or link")
+	case (in.Text == "") == (in.Link == nil), in.Image != "":
+		err = badRequest("send text, link or image")
 	case in.Link != nil && (!webAddress(in.Link.URL) || in.Link.ThumbURL != "" && !webAddress(in.Link.ThumbURL)):
 		err = badRequest("link needs a url that begins with http:// or https://")
 	case in.Link != nil:

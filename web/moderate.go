@@ -15,14 +15,13 @@ import (
 
 const moderatedLength = 2500 // characters in one check; WeChat takes no more
 
-// A Moderator asks WeChat (msg_sec_check) before anybody sees what a user wrote. WeChat judges the words of people whom
-// it knows: without a mini-program there are none, and the words of somebody who never logged in with WeChat, whose token
-// another program signed, are that program's to judge.
+// A Moderator asks WeChat (msg_sec_check) before anybody sees what a user wrote. Without a mini-program nobody is asked.
 type Moderator struct {
 	Store  *store.DB
 	WeChat *wechat.Client // nil: nothing is judged
-	// FailOpen lets text pass that nobody could judge: WeChat away, or an author whom WeChat has not seen in two hours.
-	// Without it such text is refused and the author told to try again.
+	// FailOpen lets text pass that nobody could judge: WeChat away, an author whom WeChat has not seen in two hours, or one
+	// whom it does not know at all, whose token another program signed. Without it such text is refused and the author
+	// told to try again.
 	FailOpen bool
 	Logger   *slog.Logger
 }
@@ -35,12 +34,18 @@ func (m *Moderator) Moderate(ctx context.Context, s hub.Session, _ string, said 
 	u, err := m.Store.User(ctx, s.User)
 	switch {
 	case errors.Is(err, store.ErrNotFound), err == nil && u.OpenID == "":
-		return nil
+		if m.FailOpen {
+			return nil
+		}
+		return errNobodyJudges
 	case err != nil:
 		return fmt.Errorf("moderate: %w", err)
 	}
 	return m.check(ctx, u, wechat.SceneSocial, said.Action+"\n"+said.Target+"\n"+texts(said.Payload))
 }
+
+// errNobodyJudges: WeChat judges the words of people whom it knows.
+var errNobodyJudges = errors.New("moderate: this user never logged in with WeChat, so nobody can judge what they write")
 
 // check returns nil for text that may be shown, hub.ErrRisky for text that may not.
 func (m *Moderator) check(ctx context.Context, u store.User, scene int, text string) error {
@@ -88,4 +93,23 @@ func pieces(text string, n int) func(func(string) bool) {
 			r = r[end-overlap:]
 		}
 	}
+}
+
+// checkPicture has WeChat look at a picture of u; the verdict comes by push, under the trace that is returned ("": nobody
+// looks). m may be nil. A picture that cannot be looked at is refused, unless FailOpen.
+func (m *Moderator) checkPicture(ctx context.Context, u store.User, address string) (trace string, err error) {
+	if m == nil || m.WeChat == nil {
+		return "", nil
+	}
+	trace, err = m.WeChat.CheckMedia(ctx, wechat.MediaCheck{OpenID: u.OpenID, Scene: wechat.SceneProfile, URL: address})
+	switch {
+	case err != nil && m.FailOpen:
+		m.Logger.Warn("picture taken without a verdict", "user", u.ID, "err", err)
+		return "", nil
+	case errors.Is(err, wechat.ErrContent):
+		return "", errRisky
+	case err != nil:
+		return "", unavailable("avatar", err)
+	}
+	return trace, nil
 }

@@ -2,6 +2,8 @@ package web
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"net/http"
 	"time"
@@ -27,7 +29,7 @@ func (c *callbacks) receivePayment(w http.ResponseWriter, r *http.Request) {
 		c.refusePayment(w, "pay", err)
 		return
 	}
-	result, err := c.settlePayment(r.Context(), n)
+	result, err := c.once(r.Context(), n.Key(), n.Plain, func() (string, error) { return c.settlePayment(r.Context(), n) })
 	switch {
 	case errors.Is(err, store.ErrPaymentConflict): // the till has raised the alarm
 		c.failPayment(w, "pay", "conflict", http.StatusConflict, "the payment does not fit its order")
@@ -38,6 +40,27 @@ func (c *callbacks) receivePayment(w http.ResponseWriter, r *http.Request) {
 		c.log.Info("pay notify", "result", result, "event", n.EventType, "outTradeNo", n.Payment.OutTradeNo)
 		c.takePayment(w, "pay", result)
 	}
+}
+
+// once settles a notify that was not taken before. The replay store only spares the work: what is settled twice changes
+// nothing, so a store of it that is away stops nobody.
+func (c *callbacks) once(ctx context.Context, key string, plain []byte, settle func() (string, error)) (result string, err error) {
+	sum := sha256.Sum256(plain)
+	key = clipTo(key, 256) + ":" + hex.EncodeToString(sum[:12])
+	looking, cancel := context.WithTimeout(context.WithoutCancel(ctx), callbackWait/3)
+	defer cancel()
+	if known, err := c.db.KnowsNotify(looking, key); err == nil && known {
+		return "replay", nil
+	}
+	if result, err = settle(); err != nil || result == "processing" {
+		return result, err
+	}
+	noting, cancel := context.WithTimeout(context.WithoutCancel(ctx), callbackWait/3)
+	defer cancel()
+	if err := c.db.TookNotify(noting, key); err != nil {
+		c.log.Warn("a notify that was taken is not remembered", "err", err)
+	}
+	return result, nil
 }
 
 // settlePayment does what a verified notify asks for, and tells what that was: paid, repeat or ignored.
@@ -68,7 +91,13 @@ func (c *callbacks) receiveRefund(w http.ResponseWriter, r *http.Request) {
 		c.refusePayment(w, "refund", err)
 		return
 	}
-	result, err := c.settleRefund(r.Context(), n)
+	settle := func() (string, error) { return c.settleRefund(r.Context(), n) }
+	result, err := "", error(nil)
+	if n.NeedsQuery { // it proves nothing, now or again
+		result, err = settle()
+	} else {
+		result, err = c.once(r.Context(), n.Key(), n.Plain, settle)
+	}
 	switch {
 	case errors.Is(err, errRefundConflict), errors.Is(err, store.ErrPaymentConflict): // the till has raised the alarm
 		c.failPayment(w, "refund", "conflict", http.StatusConflict, "the refund does not fit its order")

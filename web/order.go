@@ -61,10 +61,11 @@ type adminOrderView struct {
 	UserID        string `json:"userId"`
 	TransactionID string `json:"transactionId,omitempty" doc:"WeChat Pay's number"`
 	Room          string `json:"room,omitempty" doc:"Where the purchase is told"`
+	Virtual       bool   `json:"virtual,omitempty" doc:"Nothing is sent by post"`
 }
 
 func viewAdminOrder(o store.Order) adminOrderView {
-	return adminOrderView{viewOrder(o), o.UserID, o.TransactionID, o.Room}
+	return adminOrderView{viewOrder(o), o.UserID, o.TransactionID, o.Room, o.Virtual}
 }
 
 // shopOrder is an order that the shop's own system makes.
@@ -75,6 +76,7 @@ type shopOrder struct {
 	UserID      string `json:"userId,omitempty" pattern:"^[A-Za-z0-9_.-]{1,64}$" patternDescription:"a user id" doc:"Who pays; or openid"`
 	OpenID      string `json:"openid,omitempty" pattern:"^[A-Za-z0-9_-]{1,128}$" patternDescription:"an openid" doc:"Who pays; or userId"`
 	Room        string `json:"room,omitempty" pattern:"^[A-Za-z0-9_.:-]{1,128}$" patternDescription:"a room's name" doc:"Where the purchase is told; absent: nowhere"`
+	Virtual     bool   `json:"virtual,omitempty" doc:"Nothing is sent by post: WeChat is told so when it is paid"`
 	OutTradeNo  string `json:"outTradeNo,omitempty" pattern:"^[0-9A-Za-z_|*-]{6,32}$" patternDescription:"6 to 32 letters, digits or _|*-" doc:"Your own number; the same number with the same fields is the same order"`
 }
 
@@ -220,7 +222,7 @@ func (s *Server) makeOrder(ctx context.Context, in shopOrder) (adminOrderView, e
 	o, err := s.o.Store.CreateOrder(ctx, store.Order{
 		OutTradeNo: cmp.Or(in.OutTradeNo, newOutTradeNo(time.Now())), AppID: s.o.AppID, MchID: s.o.MchID,
 		UserID: in.UserID, OpenID: in.OpenID, Description: in.Description, Quantity: max(in.Quantity, 1), TotalFen: in.Total,
-		Currency: "CNY", Room: in.Room,
+		Currency: "CNY", Room: in.Room, Virtual: in.Virtual,
 	})
 	switch {
 	case errors.Is(err, store.ErrOrderExists):

@@ -62,7 +62,7 @@ func (s *Server) orderToPay(ctx context.Context, u store.User, in payRequest) (s
 	o, err := s.o.Store.CreateOrder(ctx, store.Order{
 		OutTradeNo: newOutTradeNo(time.Now()), AppID: s.o.AppID, MchID: s.o.MchID, UserID: u.ID, OpenID: u.OpenID,
 		ProductID: p.ID, Description: p.Name, Quantity: in.Quantity, TotalFen: p.totalFen(in.Quantity), Currency: "CNY",
-		Room: noticeRoom,
+		Room: noticeRoom, Virtual: p.Virtual,
 	})
 	if err != nil {
 		return store.Order{}, fmt.Errorf("pay: %w", err)

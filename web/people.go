@@ -39,7 +39,8 @@ var errRisky = &Error{Status: http.StatusBadRequest, Code: "risky_content"}
 func (s *Server) routePeople() {
 	handle(s, route{
 		method: http.MethodPatch, path: "/api/me", access: users, tag: "login", summary: "Change my nickname and avatar",
-		description: "A nickname is shown only after WeChat's content check.", maxBody: loginBytes,
+		description: "A nickname is taken only after WeChat's content check. A picture is checked afterwards, and taken away if it does not pass; " +
+			"until then, and else, no other user sees it.", maxBody: loginBytes,
 		errors: []int{http.StatusBadRequest, http.StatusNotFound, http.StatusServiceUnavailable},
 	}, func(ctx context.Context, in *body[profileRequest]) (userView, error) {
 		return s.changeProfile(ctx, in.Body)
@@ -112,9 +113,18 @@ func (s *Server) changeProfile(ctx context.Context, in profileRequest) (userView
 	if in.Avatar != nil && *in.Avatar != "" && cleanPicture(*in.Avatar) == "" {
 		return userView{}, badRequest("avatar must be an http or https URL")
 	}
+	trace := ""
+	if in.Avatar != nil && *in.Avatar != "" && *in.Avatar != u.Avatar {
+		if trace, err = s.o.Moderator.checkPicture(ctx, u, *in.Avatar); err != nil {
+			return userView{}, err
+		}
+	}
 	u, err = s.o.Store.UpdateProfile(ctx, u.ID, in.Nickname, in.Avatar)
+	if err == nil && trace != "" {
+		err = s.o.Store.BeginMediaCheck(ctx, store.MediaCheck{TraceID: trace, UserID: u.ID, URL: u.Avatar})
+	}
 	switch {
-	case errors.Is(err, store.ErrNotFound): // erased meanwhile
+	case errors.Is(err, store.ErrNotFound), errors.Is(err, store.ErrErased): // erased meanwhile
 		return userView{}, errBadToken
 	case err != nil:
 		return userView{}, fmt.Errorf("profile: %w", err)

@@ -140,7 +140,7 @@ func TestProfile(t *testing.T) {
 	s.refused(s.call("PATCH", "/api/me", stranger, map[string]any{"nickname": "x"}), 404, "not_found")
 
 	// A judge who is away lets no name pass, and says when to come back.
-	s.play("POST", "/sim/fault", map[string]any{"path": "/wxa/msg_sec_check", "errcode": -1}, nil)
+	s.play("POST", "/sim/fault", map[string]any{"path": "/wxa/msg_sec_check", "errcode": -1, "times": 5}, nil)
 	a := s.call("PATCH", "/api/me", token, map[string]any{"nickname": "小雪"})
 	if a.Status != 503 || a.Header.Get("Retry-After") == "" {
 		t.Errorf("%d %s", a.Status, a.Error)

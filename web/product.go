@@ -19,6 +19,7 @@ type Product struct {
 	Description string `json:"description,omitempty" koanf:"description"`
 	PriceFen    int64  `json:"price" koanf:"price" doc:"fen"`
 	Picture     string `json:"picture,omitempty" koanf:"picture" doc:"URL"`
+	Virtual     bool   `json:"virtual,omitempty" koanf:"virtual" doc:"nothing is sent by post: it is delivered when it is paid"`
 }
 
 // A catalogue is what the shop sells, in the shop's order. It is fixed once made.

@@ -186,8 +186,11 @@ func asPNG(picture []byte, contentType string) ([]byte, string) {
 }
 
 func extension(contentType string) string {
-	if contentType == "image/png" {
+	switch contentType {
+	case "image/png":
 		return ".png"
+	case "image/gif":
+		return ".gif"
 	}
 	return ".jpg"
 }

@@ -207,7 +207,8 @@ func (s *Server) routes() http.Handler {
 	}
 	r.Post("/wechat/pay/notify", s.callbacks.receivePayment)
 	r.Post("/wechat/pay/refund", s.callbacks.receiveRefund)
-	r.Get("/qrcode/{picture}", s.servePicture)
+	r.Get(pictures+"{picture}", s.servePicture)
+	r.Get(chatPictures+"{picture}", s.servePicture)
 
 	r.Get("/healthz", func(w http.ResponseWriter, _ *http.Request) { plain(w, http.StatusOK, "ok\n") })
 	r.Get("/readyz", s.ready)
