@@ -42,7 +42,12 @@ func newStore(t *testing.T) *store.DB {
 
 func newHub(t *testing.T) *hub.Hub {
 	t.Helper()
-	h, err := hub.New(hub.Options{})
+	return hubWith(t, hub.Options{})
+}
+
+func hubWith(t *testing.T, o hub.Options) *hub.Hub {
+	t.Helper()
+	h, err := hub.New(o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -206,6 +211,28 @@ func TestRelay_order(t *testing.T) {
 		}
 	}
 	eventually(t, 2*time.Second, "everything settled", func() bool { return outbox(t, db).Waiting == 0 })
+}
+
+// What a room's rule holds back stays in the outbox, in order, and is said when there is room.
+func TestRelay_roomHasItsFill(t *testing.T) {
+	db := newStore(t)
+	h := hubWith(t, hub.Options{Rules: []hub.Rule{{Pattern: "*", Join: hub.Anyone, Publish: hub.Admin, Keep: hub.Keep{Size: 100}, Rate: 2}}})
+	var list []store.Telling
+	var want []string
+	for i := range 8 { // four at once: two, and two of debt
+		id := fmt.Sprint("n", i)
+		list, want = append(list, notice("room:busy", id)), append(want, id)
+	}
+	tell(t, db, list...)
+	start(t, Options{Hub: h, Store: db})
+	eventually(t, 20*time.Second, "what the room takes is said", func() bool { return len(said(t, h, "room:busy")) >= 4 })
+	if n := len(said(t, h, "room:busy")); n > 6 {
+		t.Errorf("%d were said at once", n)
+	}
+	eventually(t, 20*time.Second, "all is said", func() bool { return len(said(t, h, "room:busy")) == 8 })
+	if got := said(t, h, "room:busy"); !slices.Equal(got, want) {
+		t.Errorf("said %v, want %v", got, want)
+	}
 }
 
 func TestRelay_wake(t *testing.T) {

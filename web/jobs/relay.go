@@ -30,12 +30,13 @@ const (
 	roomWorkers = 8
 	sendWorkers = 8
 
-	roomRetryMax = 5 * time.Second  // a Broker that is back is noticed soon
-	sendRetryMax = 5 * time.Minute  // of a WeChat that is away
-	quotaRetry   = time.Minute      // WeChat counts calls by the minute and by the day
-	roomAge      = 24 * time.Hour   // a notice is news no longer than that
-	sendAge      = 48 * time.Hour   // WeChat delivers a customer-service message no later than that
-	unconfigured = 60 * time.Second // nobody configures an app within a running process
+	paceRetry    = 500 * time.Millisecond // a room that has its fill
+	roomRetryMax = 5 * time.Second        // a Broker that is back is noticed soon
+	sendRetryMax = 5 * time.Minute        // of a WeChat that is away
+	quotaRetry   = time.Minute            // WeChat counts calls by the minute and by the day
+	roomAge      = 24 * time.Hour         // a notice is news no longer than that
+	sendAge      = 48 * time.Hour         // WeChat delivers a customer-service message no later than that
+	unconfigured = 60 * time.Second       // nobody configures an app within a running process
 )
 
 // A flow is a part of the outbox with a pace of its own, so that what is slow delays nothing else.
@@ -188,6 +189,8 @@ func (j *Jobs) publishChain(ctx context.Context, c chain) {
 		case errors.Is(err, hub.ErrRoomName):
 			j.bury(ctx, row, err)
 			continue
+		case errors.Is(err, hub.ErrTooMany): // the room's rule: the rest of the chain waits behind it
+			j.postpone(ctx, row, err, paceRetry)
 		case errors.Is(err, hub.ErrClosed): // this node stops; another one, or the next start, takes the row
 		default:
 			j.postpone(ctx, row, err, grow(row.Attempts-1, roomRetryMax))
@@ -201,7 +204,7 @@ func (j *Jobs) publishChain(ctx context.Context, c chain) {
 func (j *Jobs) publish(ctx context.Context, row store.OutboxRow) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), publishWait)
 	defer cancel()
-	_, err := j.hub.Publish(ctx, row.To, hub.Message{
+	_, err := j.hub.PublishPaced(ctx, row.To, hub.Message{
 		ID: row.ID, Action: row.Action, Payload: row.Payload, At: row.CreatedAt,
 	})
 	if err != nil {
@@ -352,8 +355,11 @@ func (j *Jobs) nudge(kind store.TellingKind) {
 func (j *Jobs) postpone(ctx context.Context, row store.OutboxRow, cause error, delay time.Duration) {
 	j.stats.add(row.Kind, KindStats{Retries: 1})
 	level := j.log.Info
-	if errors.Is(cause, wechat.ErrConfig) {
+	switch {
+	case errors.Is(cause, wechat.ErrConfig):
 		level = j.log.Error // somebody has to do something
+	case errors.Is(cause, hub.ErrTooMany):
+		level = j.log.Debug // as the settings want it
 	}
 	level("relay will try again", "kind", row.Kind, "id", row.ID, "attempts", row.Attempts, "in", delay, "err", cause)
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleWait)
