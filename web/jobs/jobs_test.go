@@ -188,7 +188,7 @@ func TestRelay_order(t *testing.T) {
 		for range n {
 			id := fmt.Sprint("m", len(want))
 			want = append(want, id)
-			tellings = append(tellings, notice("notice", id), notice("room:a", id))
+			tellings = append(tellings, notice("notice", id), notice("shop:a", id))
 		}
 		tell(t, db, tellings...)
 	}
@@ -197,9 +197,9 @@ func TestRelay_order(t *testing.T) {
 	for range 20 {
 		tellNext(3)
 	}
-	for _, room := range []string{"notice", "room:a"} {
+	for _, room := range []string{"notice", "shop:a"} {
 		keep := len(want)
-		if room == "room:a" {
+		if room == "shop:a" {
 			keep = 300 // what the room keeps
 		}
 		eventually(t, 10*time.Second, "the last message in "+room, func() bool {
