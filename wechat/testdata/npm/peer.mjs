@@ -48,7 +48,7 @@ const commands = {
       const answer = await new Wechatpay(config).client.request(path, method, data, { params, timeout: 10000 })
       return { status: answer.status, data: answer.data }
     } catch (err) {
-      return { failed: String(err.code || err.message), status: err.response?.status ?? 0, data: err.response?.data ?? null }
+      return { failed: String(err.code || err.message), why: String(err.message), status: err.response?.status ?? 0, data: err.response?.data ?? null }
     }
   },
 }
