@@ -27,6 +27,7 @@ type user struct {
 
 	seenAt time.Time // in the mini-program
 
+	phone   string         // empty: derived
 	granted map[string]int // subscribe messages that the shop may send, by template
 
 	unionid     string    // empty without an official account

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"net/http"
+	"regexp"
 	"time"
 )
 
@@ -15,10 +16,14 @@ type phoneInfo struct {
 	Watermark       watermark `json:"watermark"`
 }
 
-// phoneOf derives a person's number from the openid: 11 digits that look like a mobile's.
+// phoneOf is a person's number: the one that was set, else derived from the openid, 11 digits that look
+// like a mobile's. Needs s.mu.
 func (s *Sim) phoneOf(openid string) phoneInfo {
 	n := number("phone " + openid)
 	text := fmt.Sprintf("1%c%09d", "35789"[n%5], uint64(n)*2_654_435_761%1_000_000_000)
+	if u := s.users[openid]; u != nil && u.phone != "" {
+		text = u.phone
+	}
 	return phoneInfo{text, text, "86", watermark{s.opts.Now().Unix(), s.opts.AppID}}
 }
 
@@ -62,13 +67,16 @@ func (s *Sim) groupEntry(r *http.Request) (any, error) {
 	}, false)
 }
 
+var phoneShape = regexp.MustCompile(`^1[0-9]{10}$`)
+
 // giveSealed lets a person give data to the shop under the session_key. appid and age change the
 // watermark: data of another app, or old data.
 func (s *Sim) giveSealed(r *http.Request, data func(openid string, mark watermark) any, withCode bool) (any, error) {
 	var req struct {
-		User  string `json:"user"`
-		AppID string `json:"appid"`
-		Age   string `json:"age"` // such as 10m
+		User        string `json:"user"`
+		AppID       string `json:"appid"`
+		Age         string `json:"age"`         // such as 10m
+		PhoneNumber string `json:"phoneNumber"` // that this person has from now on
 	}
 	if err := decode(r, &req); err != nil {
 		return nil, err
@@ -77,12 +85,16 @@ func (s *Sim) giveSealed(r *http.Request, data func(openid string, mark watermar
 	if err != nil {
 		return nil, badRequest("age is a duration such as 10m")
 	}
+	if req.PhoneNumber != "" && !phoneShape.MatchString(req.PhoneNumber) {
+		return nil, badRequest("phoneNumber has 11 digits")
+	}
 	s.mu.Lock()
 	u, err := s.byName(req.User)
 	if err != nil {
 		s.mu.Unlock()
 		return nil, err
 	}
+	u.phone = cmp.Or(req.PhoneNumber, u.phone)
 	if u.sessionKey == "" {
 		s.mu.Unlock()
 		return nil, &controlError{409, "not_logged_in", "POST /sim/login for this person first"}
@@ -93,10 +105,10 @@ func (s *Sim) giveSealed(r *http.Request, data func(openid string, mark watermar
 		s.addCode(code)
 		answer["code"] = code.code
 	}
+	given := data(openid, watermark{s.opts.Now().Add(-age).Unix(), cmp.Or(req.AppID, s.opts.AppID)})
 	s.mu.Unlock()
 	answer["iv"] = base64Random(16)
-	mark := watermark{s.opts.Now().Add(-age).Unix(), cmp.Or(req.AppID, s.opts.AppID)}
-	if answer["encryptedData"], err = sealUserData(key, answer["iv"], toJSON(data(openid, mark))); err != nil {
+	if answer["encryptedData"], err = sealUserData(key, answer["iv"], toJSON(given)); err != nil {
 		return nil, fmt.Errorf("data of %s: %w", req.User, err)
 	}
 	return answer, nil

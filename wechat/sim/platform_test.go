@@ -120,6 +120,9 @@ func TestSealedData(t *testing.T) {
 		sealed := w.control(path, body)
 		return parse(t, openUserData(t, key, sealed.text("iv"), sealed.text("encryptedData")))
 	}
+	if phone := open("/sim/phone", object{"user": "alice", "phoneNumber": "13800000000"}); phone.text("purePhoneNumber") != "13800000000" {
+		t.Errorf("phone: %v", phone)
+	}
 	if run := open("/sim/rundata", object{"user": "alice"}); len(run["stepInfoList"].([]any)) != 3 {
 		t.Errorf("run data: %v", run)
 	}
