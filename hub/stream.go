@@ -3,6 +3,7 @@ package hub
 import (
 	"context"
 	"fmt"
+	"runtime"
 	"runtime/debug"
 	"sync"
 	"time"
@@ -208,6 +209,7 @@ func (b *batcher[T]) get(ctx context.Context, room string) (answer T, err error)
 
 func (b *batcher[T]) run() {
 	for {
+		runtime.Gosched() // who is about to ask comes along
 		b.mu.Lock()
 		if len(b.waiting) == 0 {
 			b.waiting = nil

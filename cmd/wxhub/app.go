@@ -38,6 +38,7 @@ type app struct {
 	web    *web.Server
 	jobs   *jobs.Jobs
 	http   *http.Server
+	front  *web.Front     // stands before it
 	extra  *http.ServeMux // the demo's own paths, before web's; nil: none
 }
 
@@ -345,7 +346,8 @@ func (a *app) run(ctx context.Context, l net.Listener) error {
 	}
 	start("web", func() error { return a.web.Run(work) })
 	start("jobs", func() error { return a.jobs.Run(work) })
-	start("http", func() error { return a.http.Serve(l) })
+	a.front = web.NewFront(l, handler, a.patience, a.log)
+	start("http", func() error { return a.http.Serve(a.front) })
 	<-failed.Done()
 	a.log.Info("stopping", "sockets", a.hub.Stats().Sockets, "drain", a.drain)
 	return errors.Join(a.stop(stopWork), g.Wait(), a.closeStore())
@@ -366,6 +368,7 @@ func (a *app) stop(stopWork func()) error {
 		err = nil // the last sockets were cut; they know how to come back
 	}
 	err = errors.Join(err, a.http.Shutdown(ctx))
+	a.front.Wait()
 	stopWork()
 	return errors.Join(err, a.saveBroker())
 }
