@@ -38,9 +38,9 @@ local function open(stream, meta, fresh, ttl)
 	redis.call('DEL', stream)
 	return fresh, 0, 0
 end
-local function trim(stream, keep)
+local function trim(stream, keep, t)
 	if keep <= 0 then return end
-	local oldest = now() - keep
+	local oldest = t - keep
 	while true do
 		local list = redis.call('XRANGE', stream, '-', '+', 'COUNT', 1)
 		if not list[1] or tonumber(list[1][2][2]) >= oldest then return end
@@ -67,13 +67,13 @@ if KEYS[3] then
 end
 local e, s, k = open(KEYS[1], KEYS[2], ARGV[3], ARGV[6])
 s = redis.call('HINCRBY', KEYS[2], 's', 1)
-local size, age = tonumber(ARGV[4]), tonumber(ARGV[5])
+local size, age, t = tonumber(ARGV[4]), tonumber(ARGV[5]), now()
 if k ~= age then redis.call('HSET', KEYS[2], 'k', ARGV[5]) end
 redis.call('PEXPIRE', KEYS[2], ARGV[6])
 local id = string.format('%.0f', s)
 if size > 0 then
 	local function add()
-		return redis.pcall('XADD', KEYS[1], 'MAXLEN', '=', ARGV[4], id .. '-0', 't', string.format('%.0f', now()), 'm', ARGV[2])
+		return redis.pcall('XADD', KEYS[1], 'MAXLEN', '=', ARGV[4], id .. '-0', 't', string.format('%.0f', t), 'm', ARGV[2])
 	end
 	local done = add()
 	if done.err and string.find(done.err, 'The ID', 1, true) then -- the stream is ahead of its meta
@@ -86,7 +86,7 @@ if size > 0 then
 		redis.call('HINCRBY', KEYS[2], 's', -1)
 		return done
 	end
-	trim(KEYS[1], age)
+	if s % 16 == 0 then trim(KEYS[1], age, t) end -- whoever reads trims too
 	if age > 0 then redis.call('PEXPIRE', KEYS[1], ARGV[5]) else redis.call('PEXPIRE', KEYS[1], ARGV[6]) end
 else
 	redis.call('DEL', KEYS[1])
@@ -108,7 +108,7 @@ return {e, s}
 	// readScript: stream, meta · fresh epoch, ttl of an empty room's meta, first id, limit, newest.
 	readScript = newScript(luaStream + `
 local e, s, k = open(KEYS[1], KEYS[2], ARGV[1], ARGV[2])
-trim(KEYS[1], k)
+trim(KEYS[1], k, now())
 local first = s + 1
 local list = redis.call('XRANGE', KEYS[1], '-', '+', 'COUNT', 1)
 if list[1] then first = tonumber(string.match(list[1][1], '^%d+')) end
