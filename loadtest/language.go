@@ -144,21 +144,27 @@ func (socketIO) heard(p *phone, text []byte, at time.Time) error {
 	case bytes.HasPrefix(text, []byte("44")):
 		return &refusal{Status: 403, Word: "connect_error", Message: string(text[2:])}
 	case bytes.HasPrefix(text, []byte("42")):
-		return p.hear(text, at, readEvent)
+		return p.hear(withoutTail(text), at, readEvent)
 	}
 	return nil
 }
 
-// readEvent takes 42["action",{push},"position"] apart.
-func readEvent(text []byte) (*frame, error) {
-	var event []json.RawMessage
-	if err := json.Unmarshal(text[2:], &event); err != nil {
-		return nil, fmt.Errorf("event: %w", err)
+// withoutTail cuts the position off that follows the push in 42["action",{push},"position"]: it is each client's
+// own, the rest is everybody's. What is left ends with the push.
+func withoutTail(text []byte) []byte {
+	if i := bytes.LastIndex(text, []byte(`}},"`)); i > 0 && bytes.HasSuffix(text, []byte(`"]`)) {
+		return text[:i+2]
 	}
-	if len(event) < 2 {
+	return bytes.TrimSuffix(text, []byte("]"))
+}
+
+// readEvent takes 42["action",{push} apart.
+func readEvent(text []byte) (*frame, error) {
+	i := bytes.Index(text, []byte(`",{`))
+	if i < 0 {
 		return nil, fmt.Errorf("event without a push: %.100q", text)
 	}
-	return readNative(event[1])
+	return readNative(text[i+2:])
 }
 
 // A welcome is what the first frame says of our room.

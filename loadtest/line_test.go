@@ -273,3 +273,17 @@ func FuzzParser(f *testing.F) {
 		}
 	})
 }
+
+// A position beside a push of Socket.IO does not hide that the push is everybody's.
+func TestSocketIO_tail(t *testing.T) {
+	push := `{"meta":{"room":"notice","epoch":"e","offset":3},"data":{"action":"a","payload":{"x":"}},\""}}}`
+	for _, text := range []string{`42["a",` + push + `]`, `42["a",` + push + `,"0:abc"]`, `42["a",` + push + `,"-"]`} {
+		got := withoutTail([]byte(text))
+		if string(got) != `42["a",`+push {
+			t.Errorf("%s\nbecame %s", text, got)
+		}
+		if f, err := readEvent(got); err != nil || f.Offset != 3 || f.Room != "notice" {
+			t.Errorf("%+v %v", f, err)
+		}
+	}
+}
