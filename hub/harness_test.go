@@ -172,6 +172,10 @@ func dialPipe(t testing.TB, h *Hub, query string) *client {
 }
 
 func pipeDialer(h *Hub) *websocket.Dialer {
+	return pipeDialerTo(func(w http.ResponseWriter, r *http.Request) error { return h.Accept(w, r, session(r)) })
+}
+
+func pipeDialerTo(accept func(http.ResponseWriter, *http.Request) error) *websocket.Dialer {
 	return &websocket.Dialer{NetDialContext: func(context.Context, string, string) (net.Conn, error) {
 		near, far := net.Pipe()
 		go func() {
@@ -181,7 +185,7 @@ func pipeDialer(h *Hub) *websocket.Dialer {
 				_ = far.Close()
 				return
 			}
-			if h.Accept(&pipeResponse{conn: far, brw: brw, header: http.Header{}}, r, session(r)) != nil {
+			if accept(&pipeResponse{conn: far, brw: brw, header: http.Header{}}, r) != nil {
 				_ = far.Close()
 			}
 		}()

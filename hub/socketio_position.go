@@ -187,7 +187,7 @@ func (l *socketIO) hand(c *Conn, m *member, p piece, at Position) {
 	if k := &l.marks[i]; k.at.Epoch != at.Epoch || k.at.Offset < at.Offset {
 		k.at = at
 	}
-	if m.room.rule.Mail && m.room.rule.Join == Owner && c.session.Load().owns(m.room.rule, m.room.name) {
+	if c.hub.isMail(m.room.rule) && c.session.Load().owns(m.room.rule, m.room.name) {
 		l.mail = max(l.mail, at.Offset)
 	}
 }
