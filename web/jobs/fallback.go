@@ -95,18 +95,35 @@ func (j *Jobs) FallBack(ctx context.Context) (int, error) {
 	for _, mail := range byUser {
 		slices.SortFunc(mail, func(a, b store.Fallback) int { return int(int64(a.Letter.Seq) - int64(b.Letter.Seq)) })
 		round.Go(func() error {
-			for _, f := range mail {
+			for i, f := range mail {
+				err := ctx.Err()
+				if err == nil {
+					err = j.tellOtherwise(ctx, f)
+				}
+				if err == nil {
+					continue
+				}
+				for _, f := range mail[i:] {
+					j.giveBack(ctx, f)
+				}
 				if ctx.Err() != nil {
-					return nil // left to the lease
+					return nil // this node stops
 				}
-				if err := j.tellOtherwise(ctx, f); err != nil {
-					return err
-				}
+				return err
 			}
 			return nil
 		})
 	}
 	return len(due), round.Wait()
+}
+
+// giveBack lets somebody look at a letter soon, another node if this one stops.
+func (j *Jobs) giveBack(ctx context.Context, f store.Fallback) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleWait)
+	defer cancel()
+	if err := j.db.DeferFallback(ctx, j.owner, f, j.now().Add(time.Second), f.Reason, false); err != nil {
+		j.log.Warn("mail to be told another way is looked at when its lease ends", "user", f.User, "id", f.Letter.ID, "err", err)
+	}
 }
 
 // An outlook is what is known about a letter and its user at one moment.
