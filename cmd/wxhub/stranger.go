@@ -37,11 +37,11 @@ func (f stranger) alone() bool {
 }
 
 // simulator makes a WeChat of its own for one trigger, and fits the trigger to it.
-func (c triggerCommand) simulator(t sim.Trigger) (*sim.Sim, error) {
+func (c triggerCommand) simulator(t *sim.Trigger) (*sim.Sim, error) {
 	if c.URL == "" {
 		return nil, errors.New("name the server by --url")
 	}
-	keys, err := c.credentials(&t)
+	keys, err := c.credentials(t)
 	if err != nil {
 		return nil, err
 	}

@@ -8,12 +8,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"os"
 	"os/exec"
 	"slices"
 	"strings"
 	"time"
+	"unicode"
 
 	"wxhub/web/docs"
 	"wxhub/wechat/sim"
@@ -72,6 +74,16 @@ var simEvents = map[string]string{
 	"template-result": "TEMPLATESENDJOBFINISH",
 }
 
+// Validate refuses an event that neither we nor WeChat know; WeChat's own names have underscores or capitals.
+func (c triggerCommand) Validate() error {
+	if c.Event == "" || simEvents[c.Event] != "" || slices.Contains(sim.Events(), c.Event) || strings.ContainsFunc(c.Event, func(r rune) bool { return r == '_' || unicode.IsUpper(r) }) {
+		return nil
+	}
+	known := append(slices.Sorted(maps.Keys(simEvents)), sim.Events()...)
+	slices.Sort(known)
+	return fmt.Errorf("%q is no event; there are %s, and any other by WeChat's own name", c.Event, strings.Join(known, ", "))
+}
+
 // triggerAnswer is what a simulator tells of the hub's answers.
 type triggerAnswer = sim.TriggerResult
 
@@ -88,7 +100,7 @@ func (c triggerCommand) Run(ctx context.Context, s streams) error {
 	}
 	var player player = remote{c.Sim}
 	if c.alone() {
-		own, err := c.simulator(order)
+		own, err := c.simulator(&order)
 		if err != nil {
 			return err
 		}
