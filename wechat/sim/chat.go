@@ -39,6 +39,7 @@ const (
 	eventQuota   = 3              // of the official account
 	maxTextBytes = 2048           // of a custom text message
 	maxChatWait  = 60             // seconds of a long poll
+	maxLines     = 100_000        // of all conversations together, at least; at most twice as many
 )
 
 // talk is one person's conversation with one account. Guarded by Sim.mu.
@@ -71,8 +72,31 @@ func (s *Sim) say(t *talk, m ChatMessage) {
 		t.lines = append(t.lines[:0:0], t.lines[keep:]...)
 	}
 	t.lines = append(t.lines, m)
+	s.forgetLines(t)
 	close(t.more)
 	t.more = make(chan struct{})
+}
+
+// saidLine is one line of any conversation, by age.
+type saidLine struct {
+	talk *talk
+	seq  int64
+}
+
+// forgetLines counts the line that was just added, and drops the oldest lines of all conversations
+// when they are too many. Needs s.mu.
+func (s *Sim) forgetLines(t *talk) {
+	s.said = append(s.said, saidLine{t, t.seq})
+	if len(s.said) < 2*maxLines {
+		return
+	}
+	for _, old := range s.said[:maxLines] {
+		if l := old.talk.lines; len(l) > 0 && l[0].Seq <= old.seq {
+			l[0] = ChatMessage{} // the array stays for a while
+			old.talk.lines = l[1:]
+		}
+	}
+	s.said = append(s.said[:0:0], s.said[maxLines:]...)
 }
 
 // speak writes down that the user said something: it opens the shop's window for answers. Needs s.mu.

@@ -267,3 +267,26 @@ func BenchmarkPrepay(b *testing.B) {
 		}
 	})
 }
+
+func TestChat_bounded(t *testing.T) {
+	w := newWorld(t, nil)
+	w.sim.mu.Lock()
+	defer w.sim.mu.Unlock()
+	talks := make([]*talk, 5000)
+	for i := range talks {
+		talks[i] = newTalk()
+	}
+	for i := range 5 * maxLines {
+		w.sim.say(talks[i%len(talks)], ChatMessage{Content: "x"})
+	}
+	kept := 0
+	for _, of := range talks {
+		kept += len(of.lines)
+		if last := of.lines[len(of.lines)-1]; last.Seq != of.seq {
+			t.Fatalf("the newest line is gone: %d of %d", last.Seq, of.seq)
+		}
+	}
+	if kept > 2*maxLines || len(w.sim.said) > 2*maxLines {
+		t.Errorf("%d lines, %d counted", kept, len(w.sim.said))
+	}
+}

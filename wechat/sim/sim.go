@@ -103,6 +103,7 @@ type Sim struct {
 	exchangeSize int                        // bytes
 	calls        recent[Call]
 	sent         recent[SentMessage]
+	said         []saidLine // of all conversations, oldest first
 	pushes       recent[Push]
 	notifies     recent[Notify]
 }
