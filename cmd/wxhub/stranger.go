@@ -18,29 +18,26 @@ import (
 type stranger struct {
 	URL         string `help:"Send to this address instead of the hub's. With one of the keys below no running simulator is needed." placeholder:"URL"`
 	Keys        string `help:"File with the keys, as wxhub sim writes it." type:"path" placeholder:"FILE"`
-	Token       string `help:"Token of the message push." env:"WXHUB_TRIGGER_TOKEN" placeholder:"TEXT"`
-	AESKey      string `name:"aes-key" help:"EncodingAESKey of the message push (none: plain mode)." env:"WXHUB_TRIGGER_AES_KEY" placeholder:"TEXT"`
+	Token       string `help:"Token of the message push." env:"WXHUB_WECHAT_PUSH_TOKEN" placeholder:"TEXT"`
+	AESKey      string `name:"aes-key" help:"EncodingAESKey of the message push (none: plain mode)." env:"WXHUB_WECHAT_PUSH_AES_KEY" placeholder:"TEXT"`
 	AppID       string `name:"appid" help:"Of the mini-program or the official account." placeholder:"ID"`
 	OriginalID  string `help:"ToUserName of pushes." placeholder:"gh_…"`
 	OpenID      string `name:"openid" help:"Who does it, instead of --user." placeholder:"ID"`
 	MchID       string `name:"mchid" help:"Of the merchant." placeholder:"ID"`
-	V3Key       string `name:"v3-key" help:"APIv3 key." env:"WXHUB_TRIGGER_V3_KEY" placeholder:"TEXT"`
+	V3Key       string `name:"v3-key" help:"APIv3 key." env:"WXHUB_PAY_V3_KEY" placeholder:"TEXT"`
 	PlatformKey string `help:"Private key (PEM) whose public half the server takes for WeChat Pay's." type:"path" placeholder:"FILE"`
 	PublicKeyID string `help:"Its id, the Wechatpay-Serial of notifies." placeholder:"PUB_KEY_ID_…"`
-	V2Key       string `name:"v2-key" help:"API key of Pay v2: notifies are sent in its form." env:"WXHUB_TRIGGER_V2_KEY" placeholder:"TEXT"`
+	V2Key       string `name:"v2-key" help:"API key of Pay v2: notifies are sent in its form." env:"WXHUB_PAY_V2_KEY" placeholder:"TEXT"`
 	V2SignType  string `name:"v2-sign-type" help:"MD5 or HMAC-SHA256." enum:"MD5,HMAC-SHA256" default:"MD5"`
 }
 
-// alone tells whether the keys are given, so that no running simulator is asked.
+// alone tells whether address and keys are given, so that no running simulator is asked.
 func (f stranger) alone() bool {
-	return cmp.Or(f.Keys, f.Token, f.AESKey, f.V3Key, f.PlatformKey, f.V2Key) != ""
+	return f.URL != "" && cmp.Or(f.Keys, f.Token, f.AESKey, f.V3Key, f.PlatformKey, f.V2Key) != ""
 }
 
 // simulator makes a WeChat of its own for one trigger, and fits the trigger to it.
 func (c triggerCommand) simulator(t *sim.Trigger) (*sim.Sim, error) {
-	if c.URL == "" {
-		return nil, errors.New("name the server by --url")
-	}
 	keys, err := c.credentials(t)
 	if err != nil {
 		return nil, err
