@@ -136,7 +136,7 @@ func TestTrigger_otherServers(t *testing.T) {
 	})
 	for name, args := range map[string][]string{
 		"no keys of a notify": {"pay", "--url", "http://127.0.0.1:9/", "--v3-key", strings.Repeat("k", 32), "--order", "SHOP000001", "--amount", "1"},
-		"no order": {"pay", "--url", "http://127.0.0.1:9/", "--v2-key", strings.Repeat("k", 32)}, "no such file": {"message", "--url", "http://127.0.0.1:9/", "--keys", "/nowhere.json"},
+		"no order":            {"pay", "--url", "http://127.0.0.1:9/", "--v2-key", strings.Repeat("k", 32)}, "no such file": {"message", "--url", "http://127.0.0.1:9/", "--keys", "/nowhere.json"},
 		"no object": {"some_event", "--fields", "[]", "--token", "t", "--url", "http://127.0.0.1:9/"},
 	} {
 		if out, code := trigger(t, args...); code == 0 || !strings.Contains(out, "--") && !strings.Contains(out, "push") {
