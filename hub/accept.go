@@ -69,6 +69,20 @@ func (h *Hub) Accept(w http.ResponseWriter, r *http.Request, s Session) error {
 	return nil
 }
 
+// Serve is Accept in the caller's goroutine: it returns when the socket has ended and nothing of it runs any more. It
+// suits a handler that wants to do something then; Accept costs less memory while the socket idles.
+func (h *Hub) Serve(w http.ResponseWriter, r *http.Request, s Session) error {
+	c, err := h.upgrade(w, r, s, native{})
+	if err != nil {
+		return err
+	}
+	h.register(c)
+	c.greet(func() { c.welcome(r.URL.Query()["room"]) })
+	c.wind()
+	c.serve()
+	return nil
+}
+
 // upgrade answers the handshake: the answer waits in the corked Conn for what is said first. The caller registers
 // the Conn, greets and opens it.
 func (h *Hub) upgrade(w http.ResponseWriter, r *http.Request, s Session, p protocol) (*Conn, error) {
@@ -128,12 +142,17 @@ func (c *Conn) greet(first func()) {
 
 // open sets the clock for the Conn and starts its reader, which owns it from now on.
 func (c *Conn) open() {
+	c.wind()
+	go c.serve()
+}
+
+// wind sets the clock for the Conn.
+func (c *Conn) wind() {
 	next := c.opened + int64(c.hub.heartbeat)
 	if s := c.session.Load(); !s.ExpiresAt.IsZero() {
 		next = min(next, s.ExpiresAt.UnixNano())
 	}
 	c.hub.wheel.set(&c.timer, next)
-	go c.serve()
 }
 
 // speaksVersion13 answers a handshake of another version with the one that is spoken here (RFC 6455 section 4.4).

@@ -30,3 +30,29 @@ func Example() {
 	srv.Close()
 	// Output: {"action":"purchase","payload":{"quantity":2}}}
 }
+
+// Serve keeps the handler until the socket has ended: the place to clean up after a client.
+func ExampleHub_Serve() {
+	h, _ := hub.New(hub.Options{Rules: []hub.Rule{
+		{Pattern: "table:*", Join: hub.Anyone, Publish: hub.Member, Keep: hub.Keep{Size: 100}, Presence: hub.PresenceIDs},
+		{Pattern: "*", Join: hub.Anyone, Publish: hub.Nobody},
+	}})
+	gone := make(chan string)
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		user := r.URL.Query().Get("user")
+		if err := h.Serve(w, r, hub.Session{User: user}); err == nil {
+			gone <- user + " has left"
+		}
+	}))
+	ada, _, _ := websocket.DefaultDialer.Dial(strings.Replace(srv.URL, "http", "ws", 1)+"?user=ada&room=table:7", nil)
+	_, _, _ = ada.ReadMessage() // the welcome
+	who, _ := h.Presence(context.Background(), "table:7")
+	fmt.Println(who.Count, who.Users[0].ID)
+	_ = ada.Close()
+	fmt.Println(<-gone)
+	_ = h.Shutdown(context.Background())
+	srv.Close()
+	// Output:
+	// 1 ada
+	// ada has left
+}

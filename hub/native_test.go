@@ -1,9 +1,11 @@
 package hub
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"strings"
 	"testing"
 	"time"
@@ -317,6 +319,28 @@ func TestNative_refresh(t *testing.T) {
 	p.write(`{"id":1,"action":"refresh","token":"panic"}`)
 	p.wantClosed(1011, "fault")
 	dial(t, addr, "user=ada").must(`"action":"ping"`) // the process lives
+}
+
+// A panic closes the one socket, and the log tells where, not with which data.
+func TestNative_panic(t *testing.T) {
+	var log bytes.Buffer
+	h := newTestHub(t, Options{
+		Logger:       slog.New(slog.NewTextHandler(&log, nil)),
+		Authenticate: func(context.Context, string) (Session, error) { panic("a secret of the token") },
+	})
+	addr := listen(t, h)
+	bob := dial(t, addr, "user=bob&room=room:a")
+	ada := dial(t, addr, "user=ada&room=room:a")
+	ada.write(`{"id":1,"action":"refresh","token":"canary"}`)
+	ada.wantClosed(1011, "fault")
+	bob.must(`"action":"publish","room":"room:a","data":{"action":"chat","payload":1}`)
+	bob.push()
+	eventually(t, "ada has left", func() bool { return h.Stats().Sockets == 1 })
+	_ = bob.ws.Close()
+	stopHub(t, h) // nobody writes into the log any more
+	if text := log.String(); !strings.Contains(text, "doRefresh") || strings.Contains(text, "secret") || strings.Contains(text, "canary") {
+		t.Errorf("log: %s", text)
+	}
 }
 
 func TestNative_refreshToLess(t *testing.T) {

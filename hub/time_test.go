@@ -116,6 +116,39 @@ func TestHeartbeat_busyRoomDoesNotHideADeadPeer(t *testing.T) {
 	})
 }
 
+// Whoever vanished without a word is no ghost: out of the room within the time that a silent line may take.
+func TestPresence_noGhosts(t *testing.T) {
+	inTime(t, Options{}, func(t *testing.T, h *Hub) {
+		ada := dialPipe(t, h, "user=ada&room=room:a")
+		go func() { // lives
+			for {
+				if _, err := ada.read(); err != nil {
+					return
+				}
+			}
+		}()
+		ghost := dialPipe(t, h, "user=bob&room=room:a") // neither reads nor writes from now on
+		cut := dialPipe(t, h, "user=cy&room=room:a")
+		_ = cut.ws.NetConn().Close()
+		synctest.Wait()
+		in := func() string {
+			p, err := h.Presence(t.Context(), "room:a")
+			if err != nil {
+				t.Fatal(err)
+			}
+			return fmt.Sprint(p.Count, p.Users)
+		}
+		if got := in(); got != "2 [{ada 1} {bob 1}]" {
+			t.Errorf("after the cut: %s", got)
+		}
+		time.Sleep(70 * time.Second)
+		if got := in(); got != "1 [{ada 1}]" {
+			t.Errorf("after a minute of silence: %s", got)
+		}
+		_ = ghost
+	})
+}
+
 func TestExpiry_closesAndRefreshPostpones(t *testing.T) {
 	inTime(t, Options{}, func(t *testing.T, h *Hub) {
 		c := dialPipe(t, h, "user=ada&exp=90s")

@@ -178,6 +178,20 @@ func (f hubFigures) Collect(ch chan<- prometheus.Metric) {
 	f.mail(ctx, ch)
 }
 
+// consistency compares the hub's own maps, for load runs: 200 when they agree, else 500 with what does not. Ask while
+// nothing comes and goes; a socket on its way in may look like a fault.
+func (s *Server) consistency(w http.ResponseWriter, r *http.Request) {
+	if e := admins.admit(requestOf(r.Context())); e != nil {
+		s.fail(w, r, e)
+		return
+	}
+	if err := s.o.Hub.CheckConsistency(); err != nil {
+		plain(w, http.StatusInternalServerError, err.Error()+"\n")
+		return
+	}
+	plain(w, http.StatusOK, "consistent\n")
+}
+
 // pprof serves Go's profiles to admins and API keys. gc=1 on the heap profile collects garbage first.
 func (s *Server) pprof() http.Handler {
 	mux := http.NewServeMux()

@@ -214,6 +214,7 @@ func (s *Server) routes() http.Handler {
 	r.Get("/readyz", s.ready)
 	r.Handle("/metrics", s.metrics.handler())
 	r.With(s.identify).Handle("/debug/pprof/*", s.pprof())
+	r.With(s.identify).Get("/debug/consistency", s.consistency)
 
 	documents := docs.Handler()
 	r.Handle("/api/asyncapi.json", documents)
