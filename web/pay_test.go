@@ -97,8 +97,12 @@ func TestPay_onePurchaseForEverybody(t *testing.T) {
 	}
 }
 
+// Fifty copies of one notify at once, in either version: one change, fifty successes, each within a second.
 func TestPay_concurrentRepeats(t *testing.T) {
-	s := newShop(t)
+	bothVersions(t, testConcurrentRepeats)
+}
+
+func testConcurrentRepeats(t *testing.T, s *shop) {
 	alice, _ := s.login("alice")
 	p := s.phone(alice, "notice")
 	no := s.order(alice, "apple", 1)["outTradeNo"].(string)
