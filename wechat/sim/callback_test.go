@@ -249,3 +249,16 @@ func TestTrigger_strangers(t *testing.T) {
 		t.Errorf("a stranger's order is kept: %v", o)
 	}
 }
+
+// A purchase of virtual goods is answered by ErrCode; which form the platform asks for is not known for sure.
+func TestPush_virtualGoods(t *testing.T) {
+	w := newWorld(t, nil)
+	for answer, why := range map[string]string{`{"ErrCode":0,"ErrMsg":"success"}`: "", "success": "", `{"ErrCode":1,"ErrMsg":"no stock"}`: "ErrCode 1"} {
+		w.hub.reply(200, answer)
+		w.control("/sim/trigger", object{"event": "xpay_goods_deliver_notify", "user": "alice", "key": "sword", "amount": 600})
+		all := w.state()["pushes"].([]any)
+		if last := object(all[len(all)-1].(map[string]any)); !strings.Contains(last.text("why"), why) || why == "" && last.text("why") != "" {
+			t.Errorf("%s: %v", answer, last)
+		}
+	}
+}

@@ -48,7 +48,7 @@ func (p pushed) readReply(body []byte, form pushForm) (rep *Reply, opened string
 	switch sealed, ok := f["Encrypt"]; {
 	case ok && form.mode == modePlain:
 		return nil, "", errors.New("sealed reply in plain mode")
-	case !ok && form.mode == modeSafe:
+	case !ok && form.mode == modeSafe && f["ErrCode"] == "":
 		return nil, "", errors.New("reply in safe mode is not sealed")
 	case ok:
 		plain, err := p.to.openReply(f, sealed)
@@ -62,6 +62,12 @@ func (p pushed) readReply(body []byte, form pushForm) (rep *Reply, opened string
 		if f, err = flatten(plain, form.format); err != nil {
 			return nil, opened, fmt.Errorf("inside the seal: %w", err)
 		}
+	}
+	if code, ok := f["ErrCode"]; ok && strings.HasPrefix(p.label(), "xpay_") {
+		if code != "0" {
+			return nil, opened, errors.New("the shop answered ErrCode " + clip(code, 32))
+		}
+		return nil, opened, nil
 	}
 	rep, err = p.checkReply(f)
 	return rep, opened, err
