@@ -245,3 +245,37 @@ func TestConnections_reused(t *testing.T) {
 		t.Errorf("%d connections for 20 calls in a row", fresh.Load())
 	}
 }
+
+// A repeat of an order or a refund is the same one, field by field: WeChat Pay takes a number again only so.
+func TestPay_repeatsAreTheSame(t *testing.T) {
+	var bodies []string
+	broken := func(good http.HandlerFunc) http.HandlerFunc {
+		return func(w http.ResponseWriter, r *http.Request) {
+			body, _ := io.ReadAll(r.Body)
+			text := string(body)
+			if f, err := parseV2(body, "xml"); err == nil {
+				text = f.with("nonce_str", "", "sign", "").signed()
+			}
+			if bodies = append(bodies, text); len(bodies) == 1 {
+				w.WriteHeader(http.StatusBadGateway)
+				return
+			}
+			good(w, r)
+		}
+	}
+	s := v2Signer{testV2Key, signMD5}
+	for name, c := range map[string]struct {
+		pay  Pay
+		call func(p Pay) error
+	}{
+		"v3 prepay": {newTestPay(t, broken(answerSigned(t, 200, `{"prepay_id":"wx1"}`))), func(p Pay) error { _, err := p.Prepay(t.Context(), testOrder); return err }},
+		"v3 refund": {newTestPay(t, broken(answerSigned(t, 200, v3Refund))), func(p Pay) error { _, err := p.Refund(t.Context(), testRefund); return err }},
+		"v2 prepay": {newTestPayV2(t, broken(say(200, v2Answer(s, v2Prepaid)))), func(p Pay) error { _, err := p.Prepay(t.Context(), testOrder); return err }},
+		"v2 refund": {newTestPayV2(t, broken(say(200, v2Answer(s, v2Refund)))), func(p Pay) error { _, err := p.Refund(t.Context(), testRefund); return err }},
+	} {
+		bodies = nil
+		if err := c.call(c.pay); err != nil || len(bodies) != 2 || bodies[0] != bodies[1] || bodies[0] == "" {
+			t.Errorf("%s: %v\n%q", name, err, bodies)
+		}
+	}
+}
