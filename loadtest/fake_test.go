@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -34,10 +35,11 @@ type fakeHub struct {
 	delay     time.Duration
 	stall     time.Duration // before a publish is answered
 	refuse    func(offset int) bool
-	forget    bool // recovery gives nothing back
-	closeCode int  // the first socket is closed with it in the middle
-	partial   bool // recovery says that it gives nothing back
-	ghost     int  // people whom presence sees beside those who are there
+	forget    bool         // recovery gives nothing back
+	closeCode int          // the first socket is closed with it in the middle
+	partial   bool         // recovery says that it gives nothing back
+	disagrees atomic.Int64 // so often it says that its own maps do not agree
+	ghost     int          // people whom presence sees beside those who are there
 
 	mu      sync.Mutex
 	streams map[string][]json.RawMessage // frames, by room and offset-1
@@ -70,6 +72,11 @@ func newFakeHub(t *testing.T) *fakeHub {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /ws", h.accept)
 	mux.HandleFunc("POST /api/admin/broadcast", h.broadcast)
+	mux.HandleFunc("GET /debug/consistency", func(w http.ResponseWriter, _ *http.Request) {
+		if h.disagrees.Add(-1) >= 0 {
+			http.Error(w, "room notice counts 3 members and has 2", http.StatusInternalServerError)
+		}
+	})
 	mux.HandleFunc("GET /api/products", func(w http.ResponseWriter, _ *http.Request) {
 		ok(w, []map[string]any{{"id": "tea", "name": "茶"}, {"id": "mug", "name": "杯"}})
 	})

@@ -146,6 +146,18 @@ func TestRun_ghost(t *testing.T) {
 }
 
 // What the hub says that it cannot give back is announced, not missing.
+// A hub whose own maps do not agree at the end has not passed, whatever its clients heard.
+func TestRun_consistency(t *testing.T) {
+	for wrong, want := range map[int64]int{2: exitOK, 1000: exitFailed} {
+		h := newFakeHub(t)
+		h.disagrees.Store(wrong)
+		code, _, log := play(t, h, "-scenario", "fanout")
+		if code != want || want != exitOK && !strings.Contains(log, "counts 3 members") {
+			t.Errorf("wrong %d times: exit %d %s", wrong, code, log)
+		}
+	}
+}
+
 func TestRun_announcedLoss(t *testing.T) {
 	h := newFakeHub(t)
 	h.partial = true

@@ -97,6 +97,10 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 			return exitFailed
 		}
 	}
+	if err := t.consistent(ctx); err != nil {
+		fmt.Fprintln(stderr, "loadtest:", err)
+		return exitFailed
+	}
 	return exitOK
 }
 

@@ -103,6 +103,46 @@ func (t *target) call(ctx context.Context, method, address string, header http.H
 	return json.Unmarshal(text, out)
 }
 
+// consistent asks every node, when all is quiet, whether its own maps agree. Who does not say so is not judged by it:
+// a node that was killed, or another server.
+func (t *target) consistent(ctx context.Context) error {
+	for _, node := range t.urls {
+		for try := 0; ; try++ {
+			text, agrees := t.asksItself(ctx, node)
+			if agrees {
+				break
+			}
+			if try == consistencyTries {
+				return fmt.Errorf("the hub's own maps do not agree: %s", text)
+			}
+			if err := sleep(ctx, consistencyPause); err != nil { // sockets on their way out are gone by then
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (t *target) asksItself(ctx context.Context, node string) (text []byte, agrees bool) {
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, node+"/debug/consistency", nil)
+	if err != nil {
+		return nil, true
+	}
+	r.Header = t.admin()
+	a, err := t.http.Do(r)
+	if err != nil {
+		return nil, true
+	}
+	defer a.Body.Close()
+	text, err = io.ReadAll(io.LimitReader(a.Body, 1<<16))
+	return bytes.TrimSpace(text), err != nil || a.StatusCode != http.StatusInternalServerError
+}
+
+const (
+	consistencyTries = 10
+	consistencyPause = 300 * time.Millisecond
+)
+
 func (t *target) admin() http.Header { return http.Header{"X-Api-Key": {t.apiKey}} }
 
 // A person is somebody with a phone.
