@@ -435,3 +435,52 @@ func onAPhone(t *testing.T, lang string) {
 	b.do(press(kb.Escape), gone(id("refund-dialog")), chromedp.Click(chromedp.CSS(id("order-2026112111020003")+" .open")), see(id("order-details")))
 	b.keep(lang + "-phone-order")
 }
+
+// A conflict of a payment is seen from every page, explained, and acknowledged; a day's bill shows what differs.
+func TestConsole_alarms(t *testing.T) {
+	f, b := newFake(t), browse(t, "zh-CN", 1280, 900)
+	b.logIn(f)
+	b.until(id("alarms-open"), "1")
+	b.do(click("nav-alarms"), see(id("alarm-payment.conflict")))
+	b.keep("alarms-zh")
+	b.do(click("alarm-ack"), chromedp.WaitNotPresent(chromedp.CSS(id("alarm-ack"))), click("alarms-all"), see(id("alarm-payment.conflict")))
+	b.do(chromedp.Click(chromedp.CSS(id("bill-2026-11-20")+" .open")), see(id("bill")+" table"))
+	b.until(id("bill"), "128.00")
+	b.keep("bill-zh")
+	if !f.done("ack a-1") {
+		t.Error("the alarm was not acknowledged")
+	}
+}
+
+// What became of a letter stands there with reasons; what was given up is tried again.
+func TestConsole_messages(t *testing.T) {
+	f, b := newFake(t), browse(t, "en-US", 1280, 900)
+	b.logIn(f)
+	b.do(click("nav-messages"), chromedp.Focus(chromedp.CSS(id("message-id")), chromedp.NodeVisible), chromedp.KeyEvent("pay:42\r"), see(id("receipt")))
+	b.until(id("receipt")+":last-of-type", "no more replies")
+	if n := b.number(`document.querySelectorAll('[data-testid="receipt"]').length`); n != 2 {
+		t.Errorf("%d receipts", n)
+	}
+	b.keep("messages-en")
+	b.do(click("dead-retry"), chromedp.WaitNotPresent(chromedp.CSS(id("dead-retry"))))
+	if !f.done("retry 7") {
+		t.Error("nothing was tried again")
+	}
+}
+
+// A rule is changed, and a dry run says what would happen.
+func TestConsole_fallbacks(t *testing.T) {
+	f, b := newFake(t), browse(t, "zh-CN", 1280, 900)
+	b.logIn(f)
+	b.do(click("nav-fallbacks"), see(id("fallback-rule")), click("fallback-add"), see(id("rule-action")),
+		chromedp.Focus(chromedp.CSS(id("rule-action"))), chromedp.KeyEvent("kf.*"),
+		chromedp.Focus(chromedp.CSS(id("rule-template"))), chromedp.KeyEvent("T1"),
+		chromedp.Focus(chromedp.CSS(id("rule-data"))), chromedp.KeyEvent("thing1={content}"))
+	b.keep("fallback-zh")
+	b.do(click("rule-save"), see(id("fallback-rule")+":nth-child(2)"))
+	if !f.done(`{"action":"kf.*","after":60,"subscribe":{"template":"T1","data":{"thing1":"{content}"}}}`) || !f.done(`"version":3`) || !f.done(`"quiet":"22:00-08:00"`) {
+		t.Errorf("saved: %v", f.asked)
+	}
+	b.do(chromedp.Focus(chromedp.CSS(id("dryrun-user"))), chromedp.KeyEvent("u-3f9c1d77"), click("dryrun-ask"), see(id("dryrun-result")+`[data-result="subscribe"]`))
+	b.keep("fallbacks-zh")
+}

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -30,6 +31,9 @@ type fake struct {
 	blocked   map[string]bool
 	notice    []map[string]any // pushes, the first has Offset 1
 	sockets   map[*websocket.Conn]map[string]bool
+	acked     bool
+	retried   bool
+	rules     []any
 	asked     []string // what was done: "refund …", "reply …"
 }
 
@@ -99,6 +103,83 @@ func newFake(t *testing.T) *fake {
 			return map[string]any{"id": id, "version": "1.0.0", "addr": addr, "startedAt": started.UnixMilli(), "seenAt": time.Now().UnixMilli(), "sockets": 1240, "users": 1180, "rooms": 37, "rate": 3.5, "self": self}
 		}
 		good(w, []any{node("n-7c1e", "10.0.0.11:8080", true), node("n-b20f", "10.0.0.12:8080", false)})
+	})
+	admin("GET /api/admin/alarms", func(w http.ResponseWriter, r *http.Request) {
+		alarm := map[string]any{
+			"id": "a-1", "kind": "payment.conflict", "subject": "20260101000000000001", "text": "金额不符：付了 100 分，应付 12800 分",
+			"step": "到商户平台核对这笔付款，然后退款。", "firstAt": time.Now().UnixMilli(), "lastAt": time.Now().UnixMilli(), "times": 3,
+		}
+		if f.acked {
+			alarm["ackedAt"], alarm["ackedBy"] = time.Now().UnixMilli(), "admin"
+		}
+		if f.acked && r.URL.Query().Get("state") == "open" {
+			good(w, []any{})
+			return
+		}
+		good(w, []any{alarm})
+	})
+	admin("POST /api/admin/alarms/{id}/ack", func(w http.ResponseWriter, r *http.Request) {
+		f.acked = true
+		f.asked = append(f.asked, "ack "+r.PathValue("id"))
+		good(w, map[string]any{})
+	})
+	bill := func(differences ...any) map[string]any {
+		return map[string]any{
+			"day": "2026-11-20", "state": "uneven", "payments": 12, "paid": 153600, "refunds": 1, "refunded": 6800, "fee": 92, "different": 1,
+			"at": time.Now().UnixMilli(), "differences": differences,
+		}
+	}
+	admin("GET /api/admin/reconciliations", func(w http.ResponseWriter, _ *http.Request) { good(w, []any{bill()}) })
+	admin("GET /api/admin/reconciliations/{day}", func(w http.ResponseWriter, _ *http.Request) {
+		good(w, bill(map[string]any{"what": "amount", "outTradeNo": "20260101000000000001", "theirs": 100, "ours": 12800}))
+	})
+	admin("GET /api/admin/messages/{id}", func(w http.ResponseWriter, r *http.Request) {
+		now := time.Now().UnixMilli()
+		good(w, map[string]any{
+			"id":     r.PathValue("id"),
+			"counts": map[string]any{"stored": 2, "relayed": 2, "written": 1, "acknowledged": 1, "expired": 0, "fallenBack": 1, "unknown": 0, "waiting": 0, "held": 0},
+			"receipts": []any{
+				map[string]any{"user": "u-3f9c1d77", "offset": 4, "action": "order.paid", "state": "acknowledged", "timeline": []any{
+					map[string]any{"step": "stored", "at": now - 3000}, map[string]any{"step": "written", "at": now - 2990, "node": "n-7c1e"}, map[string]any{"step": "acknowledged", "at": now - 2900}}},
+				map[string]any{"user": "u-a7720b14", "offset": 9, "action": "order.paid", "state": "fallen_back", "reason": "offline", "timeline": []any{
+					map[string]any{"step": "stored", "at": now - 3000}, map[string]any{"step": "custom", "at": now - 1000, "outcome": "refused", "code": 45015, "reason": "no_quota"},
+					map[string]any{"step": "subscribe", "at": now - 900, "outcome": "sent"}}},
+			},
+		})
+	})
+	admin("GET /api/admin/outbox/dead", func(w http.ResponseWriter, _ *http.Request) {
+		if f.retried {
+			good(w, []any{})
+			return
+		}
+		good(w, []any{map[string]any{"seq": 7, "kind": "hook", "to": "erp", "id": "pay:42", "action": "order.paid", "attempts": 20, "reason": "503 from the shop's system", "createdAt": 1, "diedAt": time.Now().UnixMilli()}})
+	})
+	admin("POST /api/admin/outbox/dead/{seq}/retry", func(w http.ResponseWriter, r *http.Request) {
+		f.retried = true
+		f.asked = append(f.asked, "retry "+r.PathValue("seq"))
+		good(w, map[string]any{})
+	})
+	f.rules = []any{map[string]any{"action": "order.paid", "after": 60, "quiet": "22:00-08:00", "custom": map[string]any{"text": "已收到您的付款：{description}"}}}
+	fallbacks := func(w http.ResponseWriter, _ *http.Request) {
+		good(w, map[string]any{"rules": f.rules, "saved": true, "version": 3, "changedBy": "admin", "changedAt": time.Now().UnixMilli()})
+	}
+	admin("GET /api/admin/fallbacks", fallbacks)
+	admin("PUT /api/admin/fallbacks", func(w http.ResponseWriter, r *http.Request) {
+		var in struct {
+			Rules   []any
+			Version int
+		}
+		text, _ := io.ReadAll(r.Body)
+		_ = json.Unmarshal(text, &in)
+		f.rules = in.Rules
+		f.asked = append(f.asked, "fallbacks "+string(text))
+		fallbacks(w, r)
+	})
+	admin("POST /api/admin/fallbacks/dry-run", func(w http.ResponseWriter, r *http.Request) {
+		good(w, map[string]any{
+			"result": "subscribe", "at": time.Now().Add(time.Minute).UnixMilli(), "reasons": []string{"no_quota"}, "online": false, "replies": 0, "grants": 2,
+			"subscribe": map[string]any{"template": "T1", "data": map[string]string{"thing1": "明前龙井 50g"}},
+		})
 	})
 	admin("GET /api/admin/rooms", func(w http.ResponseWriter, _ *http.Request) {
 		room := func(name string, users, sockets, offset int) map[string]any {
@@ -200,16 +281,11 @@ func (f *fake) close() {
 	f.Close()
 }
 
-// done tells whether something was asked for.
+// done tells whether something was asked for whose line holds what.
 func (f *fake) done(what string) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	for _, a := range f.asked {
-		if strings.HasPrefix(a, what) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(f.asked, func(line string) bool { return strings.Contains(line, what) })
 }
 
 func (f *fake) refund(w http.ResponseWriter, r *http.Request) {

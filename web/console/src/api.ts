@@ -139,8 +139,119 @@ export interface Talk {
   messages: TalkItem[]
 }
 
+export interface Alarm {
+  id: string
+  kind: string
+  subject: string
+  text: string
+  /** what to do, in the reader's language */
+  step: string
+  firstAt: number
+  lastAt: number
+  times: number
+  ackedAt?: number
+  ackedBy?: string
+  note?: string
+}
+
+export interface Reconciliation {
+  day: string
+  state: 'even' | 'uneven' | 'no_bill' | 'failing'
+  reason?: string
+  payments: number
+  paid: number
+  refunds: number
+  refunded: number
+  fee: number
+  different: number
+  at: number
+  differences?: {
+    what: 'missing_here' | 'missing_there' | 'amount' | 'transaction' | 'twice'
+    outTradeNo?: string
+    outRefundNo?: string
+    transactionId?: string
+    theirs: number
+    ours: number
+  }[]
+}
+
+export interface ReceiptStep {
+  step: string
+  at: number
+  node?: string
+  outcome?: string
+  code?: number
+  reason?: string
+  report?: string
+}
+
+export interface Receipt {
+  user: string
+  offset: number
+  action: string
+  state: string
+  reason?: string
+  code?: number
+  timeline: ReceiptStep[]
+}
+
+export type Count = 'stored' | 'relayed' | 'written' | 'acknowledged' | 'expired' | 'fallenBack' | 'unknown' | 'waiting' | 'held'
+
+export interface MessageFate {
+  id: string
+  rooms?: { room: string; offset?: number; error?: string }[]
+  counts: Record<Count, number>
+  receipts: Receipt[]
+  next?: string
+}
+
+export interface DeadRow {
+  seq: number
+  kind: string
+  to: string
+  id: string
+  action: string
+  attempts: number
+  reason: string
+  createdAt: number
+  diedAt: number
+}
+
+export interface FallbackRule {
+  action: string
+  /** seconds */
+  after: number
+  within?: number
+  quiet?: string
+  zone?: string
+  custom?: { text?: string; link?: { title: string }; card?: { title: string } }
+  subscribe?: { template: string; page?: string; state?: string; data: Record<string, string> }
+}
+
+export interface Fallbacks {
+  rules: FallbackRule[]
+  /** false: they are those of the settings */
+  saved: boolean
+  version: number
+  changedBy?: string
+  changedAt?: number
+}
+
+export interface DryRun {
+  result: 'online' | 'custom' | 'subscribe' | 'wait' | 'no_rule'
+  at?: number
+  quiet?: boolean
+  reasons?: string[]
+  online: boolean
+  replies: number
+  repliesUntil?: number
+  grants: number
+  custom?: unknown
+  subscribe?: unknown
+}
+
 /** One call. Resolves with the answer's data, rejects with Refusal; a token that the hub no longer takes ends the session. */
-async function call<T>(method: 'GET' | 'POST', path: string, body?: object | string, signal?: AbortSignal): Promise<T> {
+async function call<T>(method: 'GET' | 'POST' | 'PUT' | 'DELETE', path: string, body?: object | string, signal?: AbortSignal): Promise<T> {
   const mine = token()
   const headers: Record<string, string> = { 'Accept-Language': language() === 'zh' ? 'zh-CN' : 'en' }
   if (mine) headers.Authorization = `Bearer ${mine}`
@@ -148,7 +259,7 @@ async function call<T>(method: 'GET' | 'POST', path: string, body?: object | str
   let response: Response
   try {
     response = await fetch(`/api/${path}`, {
-      method, headers, body: typeof body === 'string' ? body : body && JSON.stringify(body), signal, cache: 'no-store', credentials: 'omit', keepalive: method === 'POST',
+      method, headers, body: typeof body === 'string' ? body : body && JSON.stringify(body), signal, cache: 'no-store', credentials: 'omit', keepalive: method !== 'GET',
     })
   } catch (error) {
     if (signal?.aborted) throw error
@@ -198,6 +309,18 @@ export const admin = {
   conversation: (id: string, signal?: AbortSignal) => get<Talk>(`conversations/${part(id)}`, signal),
   reply: (id: string, r: { text: string } | { link: { title: string; description: string; url: string; thumbUrl: string } }) =>
     post<{ id: string }>(`conversations/${part(id)}/reply`, r),
+  alarms: (state: 'open' | 'all', signal?: AbortSignal) => get<Alarm[]>(`alarms${query({ state, limit: 100 })}`, signal),
+  acknowledge: (id: string) => post<Alarm>(`alarms/${part(id)}/ack`),
+  reconciliations: (signal?: AbortSignal) => get<Reconciliation[]>('reconciliations', signal),
+  reconciliation: (day: string, signal?: AbortSignal) => get<Reconciliation>(`reconciliations/${part(day)}`, signal),
+  reconcile: (day: string) => post<Reconciliation>(`reconciliations/${part(day)}`),
+  message: (id: string, signal?: AbortSignal) => get<MessageFate>(`messages/${part(id)}`, signal),
+  dead: (signal?: AbortSignal) => get<DeadRow[]>('outbox/dead', signal),
+  retryDead: (seq: number) => post<unknown>(`outbox/dead/${seq}/retry`),
+  fallbacks: (signal?: AbortSignal) => get<Fallbacks>('fallbacks', signal),
+  saveFallbacks: (rules: FallbackRule[], version: number) => call<Fallbacks>('PUT', 'admin/fallbacks', { rules, version }),
+  resetFallbacks: () => call<Fallbacks>('DELETE', 'admin/fallbacks'),
+  dryRun: (user: string, action: string) => post<DryRun>('fallbacks/dry-run', { user, action }),
   disconnect: (id: string) => post<{ closed: number }>(`users/${part(id)}/disconnect`),
   block: (id: string) => post<{ blocked: boolean }>(`users/${part(id)}/block`),
   unblock: (id: string) => post<{ blocked: boolean }>(`users/${part(id)}/unblock`),

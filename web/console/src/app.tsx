@@ -1,16 +1,20 @@
 import { useEffect, useSyncExternalStore } from 'react'
-import { ChartLineIcon, ChatMessageIcon, LogoutIcon, NotificationIcon, RootListIcon, UserIcon, ViewListIcon } from 'tdesign-icons-react'
+import { ChartLineIcon, ChatMessageIcon, LogoutIcon, MailIcon, NotificationErrorIcon, NotificationIcon, RootListIcon, RotateIcon, UserIcon, ViewListIcon } from 'tdesign-icons-react'
 import { ConfigProvider } from 'tdesign-react'
 import english from 'tdesign-react/es/locale/en_US'
 import chinese from 'tdesign-react/es/locale/zh_CN'
 import { admin } from './api'
+import { useAsked } from './asking'
 import { setLanguage, useWords } from './language'
 import { reconnect, useLine } from './live'
 import { href, pages, usePlace, type Page, type Place } from './place'
 import { logOut, useSession } from './session'
+import { Alarms } from './pages/alarms'
 import { Broadcast } from './pages/broadcast'
+import { Fallbacks } from './pages/fallbacks'
 import { Inbox } from './pages/inbox'
 import { Login } from './pages/login'
+import { Messages } from './pages/messages'
 import { Orders } from './pages/orders'
 import { Overview } from './pages/overview'
 import { Rooms } from './pages/rooms'
@@ -18,6 +22,7 @@ import { Users } from './pages/users'
 
 const icons: Record<Page, typeof UserIcon> = {
   overview: ChartLineIcon, rooms: RootListIcon, broadcast: NotificationIcon, orders: ViewListIcon, inbox: ChatMessageIcon, users: UserIcon,
+  messages: MailIcon, fallbacks: RotateIcon, alarms: NotificationErrorIcon,
 }
 
 const ground = matchMedia('(prefers-color-scheme: dark)')
@@ -63,6 +68,7 @@ function Shell({ dark }: { dark: boolean }) {
           return (
             <a key={page} href={href(page)} data-testid={`nav-${page}`} aria-current={page === place.page ? 'page' : undefined}>
               <Icon size="20px" aria-hidden="true" /><span>{t(`page.${page}`)}</span>
+              {page === 'alarms' && <OpenAlarms />}
             </a>
           )
         })}
@@ -84,7 +90,17 @@ function Content({ place, dark }: { place: Place; dark: boolean }) {
     case 'orders': return <Orders outTradeNo={place.about} userId={place.query.get('userId') ?? ''} />
     case 'inbox': return <Inbox open={place.about} />
     case 'users': return <Users user={place.about} />
+    case 'messages': return <Messages id={place.about} />
+    case 'fallbacks': return <Fallbacks />
+    case 'alarms': return <Alarms />
   }
+}
+
+/** How many alarms nobody has acknowledged yet. */
+function OpenAlarms() {
+  const { t } = useWords()
+  const { data } = useAsked('open', (signal) => admin.alarms('open', signal), 15_000)
+  return data?.length ? <em data-testid="alarms-open" aria-label={t('alarms.open', { n: data.length })}>{data.length > 99 ? '99+' : data.length}</em> : null
 }
 
 /** This tab forgets the token at once; the hub kills it. If it cannot be told, the token dies of age. */

@@ -1,12 +1,12 @@
 // Where in the console: the part of the address after #, "/rooms/notice" is page rooms, about notice.
 import { useSyncExternalStore } from 'react'
 
-export const pages = ['overview', 'rooms', 'broadcast', 'orders', 'inbox', 'users'] as const
+export const pages = ['overview', 'rooms', 'broadcast', 'orders', 'inbox', 'users', 'messages', 'fallbacks', 'alarms'] as const
 export type Page = (typeof pages)[number]
 
 export interface Place {
   page: Page
-  /** a room, an order's number, a conversation or a user; may be empty */
+  /** a room, an order's number, a conversation, a user or a message; may be empty */
   about: string
   query: URLSearchParams
 }
