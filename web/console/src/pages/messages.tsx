@@ -83,7 +83,7 @@ function ReceiptView({ of, word }: { of: Receipt; word: HubWord }) {
       </h3>
       <ol className="steps">
         {of.timeline.map((s, i) => (
-          <li key={i} data-testid={`step-${s.step}`}><time title={fullTime(s.at, lang)}>{moment(s.at)} {clock(s.at).slice(5)}</time> <b>{word('step', s.step)}</b> <span>{explain(s, word)}</span></li>
+          <li key={i} data-testid={`step-${s.step}`}><time title={fullTime(s.at, lang)}>{moment(s.at)}{clock(s.at).slice(5)}</time> <b>{word('step', s.step)}</b> <span>{explain(s, word)}</span></li>
         ))}
       </ol>
     </article>
