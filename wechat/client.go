@@ -4,7 +4,7 @@
 //
 // Secrets: no error, log line or String of this package holds an AppSecret, token, session_key, login
 // code, openid or a URL with a query.
-// Concurrency: every type is safe for concurrent use. Goroutines live no longer than one call's timeout.
+// Concurrency: every type is safe for concurrent use. A goroutine lives no longer than the timeout of the call it makes.
 // Dependencies: the standard library (and x/sync); never hub, store or web.
 package wechat
 
