@@ -46,7 +46,7 @@ func TestFrames_golden(t *testing.T) {
 		"heartbeat":        body(t, heartbeatFrame(moment.UnixNano())),
 		"reply":            append(appendReply(nil, q.ID, true), '}'),
 		"reply_joined":     append(appendJoined(appendReply(nil, q.ID, true), joined[2]), '}'),
-		"reply_history":    appendHistory(q, Page{Epoch: at.Epoch, Head: 13, Messages: []Message{push}}, false, 1<<20),
+		"reply_history":    append(appendHistory(q, Page{Epoch: at.Epoch, First: 1, Head: 13, Messages: []Message{push}}, false, 1<<20), '}'),
 	}
 	for name, got := range frames {
 		if !json.Valid(got) {
