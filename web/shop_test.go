@@ -87,7 +87,7 @@ func newShop(t *testing.T, options ...shopOption) *shop {
 			t.Fatal(err)
 		}
 	})
-	s := &shop{T: t, keys: shopKeys, log: &logged{}, client: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 64}}}
+	s := &shop{T: t, keys: shopKeys, log: &logged{}, client: &http.Client{Transport: &tap{Transport: &http.Transport{MaxIdleConnsPerHost: 64}}}}
 	t.Cleanup(s.client.CloseIdleConnections)
 	must := func(err error) {
 		t.Helper()
