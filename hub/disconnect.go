@@ -17,7 +17,7 @@ type Disconnect struct {
 var (
 	DisconnectRestart  = Disconnect{Code: 1012, Word: "restart"}       // this node stops: come back
 	DisconnectFault    = Disconnect{Code: 1011, Word: "fault"}         // our fault
-	DisconnectProtocol = Disconnect{Code: 1002, Word: "protocol"}      // the frames are no WebSocket
+	DisconnectProtocol = Disconnect{Code: 1002, Word: "protocol"}      // the frames are no WebSocket, or no Socket.IO
 	DisconnectUTF8     = Disconnect{Code: 1007, Word: "utf8"}          // a text frame that is not UTF-8
 	DisconnectTooBig   = Disconnect{Code: 1009, Word: "too_big"}       // a frame larger than the limit
 	DisconnectExpired  = Disconnect{Code: 4401, Word: "token_expired"} // get a new token first

@@ -149,15 +149,12 @@ func (l *socketIO) encoding() encoding {
 	return encodeSocketIO4
 }
 
-// malformedInput is how a client ends that does not speak the protocol.
-var malformedInput = Disconnect{Code: 1002, Word: "malformed"}
-
 // handle takes one message of the client.
 func (l *socketIO) handle(c *Conn, text bool, data []byte, _ bool) {
 	err := l.take(c, text, data)
 	if err != nil {
 		c.hub.badFrames.Add(1)
-		c.close(malformedInput)
+		c.close(DisconnectProtocol)
 	}
 }
 

@@ -336,7 +336,7 @@ func TestSocketIO_malformed(t *testing.T) {
 			if strings.HasPrefix(text, "451") { // its attachment is the other one
 				_ = l.ws.WriteMessage(websocket.BinaryMessage, []byte{4, 1})
 			}
-			if code, reason, _ := l.closed(); code != 1002 || reason != "malformed" {
+			if code, reason, _ := l.closed(); code != 1002 || reason != "protocol" {
 				t.Errorf("EIO %d %q: closed with %d %s", eio, text, code, reason)
 			}
 		}
