@@ -48,7 +48,7 @@ func TestNotify_content(t *testing.T) {
 // settled waits until the hub got n requests and the ladder has written down the last answer.
 func (w *world) settled(n int) {
 	w.t.Helper()
-	for range 2000 {
+	for range 60_000 {
 		w.sim.mu.Lock()
 		tries := len(w.sim.notifies.items)
 		w.sim.mu.Unlock()

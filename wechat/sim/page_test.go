@@ -28,7 +28,7 @@ type browser struct {
 	ctx context.Context
 }
 
-const patience = 40 * time.Second // the machine may be compiling
+const patience = 90 * time.Second // the machine may be compiling
 
 func newBrowser(t *testing.T, width, height int) browser {
 	t.Helper()

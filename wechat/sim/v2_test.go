@@ -88,7 +88,7 @@ const takenV2 = `<xml><return_code><![CDATA[SUCCESS]]></return_code><return_msg>
 // idle waits until no ladder runs any more.
 func (w *world) idle() {
 	w.t.Helper()
-	for range 5000 {
+	for range 60_000 {
 		w.sim.mu.Lock()
 		n := w.sim.ladders
 		w.sim.mu.Unlock()
