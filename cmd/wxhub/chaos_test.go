@@ -113,7 +113,7 @@ func TestChaos_oneRedis(t *testing.T) {
 	}
 	v := r.judge(time.Now(), false)
 	if list := s.door.takeRefusals(); len(list) > 0 || v.refused > 0 {
-		t.Errorf("%d errors at a balancer that looks at readiness: %v", len(list), list[:min(len(list), 5)])
+		r.late("%d errors at a balancer that looks at readiness, %d answers 503: %v", len(list), v.refused, list[:min(len(list), 5)])
 	}
 
 	r = s.beginCrowd("phones frozen")
@@ -177,12 +177,12 @@ func (r *round) outage(d time.Duration) {
 	for _, p := range r.publishers[:2] {
 		p.mu.Lock()
 		if p.refused == 0 || p.slowest > 3*time.Second {
-			t.Errorf("%s: %d messages refused, after %s at most", r.name, p.refused, p.slowest)
+			r.late("%d messages refused, after %s at most", p.refused, p.slowest)
 		}
 		p.mu.Unlock()
 	}
 	if n := r.opened(); n != opened {
-		t.Errorf("%s: %d sockets came back, though none should have gone", r.name, n-opened)
+		r.late("%d sockets came back, though none should have gone", n-opened)
 	}
 }
 
@@ -193,7 +193,7 @@ func (r *round) cutOff(d time.Duration) {
 	r.mailWithin(5 * time.Second)
 	time.Sleep(time.Until(end))
 	if n := r.opened(); n != opened {
-		r.s.t.Errorf("%s: %d sockets came back, though none should have gone", r.name, n-opened)
+		r.late("%d sockets came back, though none should have gone", n-opened)
 	}
 }
 
@@ -227,7 +227,7 @@ func (r *round) mailWithin(d time.Duration) {
 		return written[room] == "" || w.has(room, written[room])
 	})
 	if took := time.Since(start); took > d+time.Second { // a second for a busy machine
-		t.Errorf("%s: mail took %s", r.name, took)
+		r.late("mail took %s", took)
 	} else {
 		t.Logf("%s: mail took %s", r.name, took.Round(10*time.Millisecond))
 	}

@@ -165,6 +165,7 @@ func (s *stage) begin(name string, watchers int, every time.Duration) *round {
 	s.rounds++
 	s.door.look()
 	s.door.takeRefusals()
+	s.door.forgetStanding()
 	r := &round{s: s, name: name, room: fmt.Sprintf("room:%d", s.rounds), started: time.Now()}
 	id, secret, _ := strings.Cut(stageKey, ":")
 	tokens, err := web.NewTokens([]web.Key{{ID: id, Secret: []byte(secret)}}, time.Hour, nil)
@@ -190,6 +191,17 @@ func (s *stage) begin(name string, watchers int, every time.Duration) *round {
 	r.publish(every*2, users...)
 	time.Sleep(5 * every)
 	return r
+}
+
+// late reports what came too late, or was lost because something came too late; of a machine that stood still meanwhile
+// nothing can be said.
+func (r *round) late(format string, args ...any) {
+	r.s.t.Helper()
+	if stood := r.s.door.stood(); stood > time.Second {
+		r.s.t.Logf("%s: not judged, because this machine stood still for %s: %s", r.name, stood.Round(time.Millisecond), fmt.Sprintf(format, args...))
+		return
+	}
+	r.s.t.Errorf("%s: %s", r.name, fmt.Sprintf(format, args...))
 }
 
 func (r *round) close() {

@@ -404,7 +404,9 @@ type balancer struct {
 	mu       sync.Mutex
 	nodes    []string // addresses
 	ready    map[string]bool
-	refusals []string // of nodes that had said they are ready
+	refusals []string      // of nodes that had said they are ready
+	looked   time.Time     // the last time
+	standing time.Duration // the longest time between two looks: how long this machine stood still
 	next     atomic.Uint64
 	http     http.Client
 	stop     chan struct{}
@@ -438,6 +440,10 @@ func (b *balancer) close() {
 
 func (b *balancer) look() {
 	b.mu.Lock()
+	if !b.looked.IsZero() {
+		b.standing = max(b.standing, time.Since(b.looked))
+	}
+	b.looked = time.Now()
 	nodes := slices.Clone(b.nodes)
 	b.mu.Unlock()
 	var all sync.WaitGroup
@@ -491,6 +497,19 @@ func (b *balancer) takeRefusals() (list []string) {
 	defer b.mu.Unlock()
 	list, b.refusals = b.refusals, nil
 	return list
+}
+
+// stood tells for how long this machine did nothing since it was asked last, as far as a tick every 300 ms can tell.
+func (b *balancer) stood() time.Duration {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return max(b.standing, time.Since(b.looked))
+}
+
+func (b *balancer) forgetStanding() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.standing, b.looked = 0, time.Now()
 }
 
 // broadcast says text through any node. It returns where it stands, and the status.
