@@ -63,6 +63,19 @@ var calls = []call{
 		"limit=0": "limit", "limit=-1": "limit", "limit=x": "limit", "limit=201": "limit", "state=eaten": "state", "before=x": "before", "before=-1": "before", "userId=" + strings.Repeat("u", 65): "userId",
 	}},
 	{method: "GET", path: "/api/admin/stats", who: []string{"admin", "key"}},
+	{method: "GET", path: "/api/admin/messages/nothing", who: []string{"admin", "key"}, queries: map[string]string{
+		"limit=0": "limit", "limit=1001": "limit", "user=" + strings.Repeat("u", 65): "user", "after=" + strings.Repeat("u", 65): "after",
+	}},
+	{method: "GET", path: "/api/admin/outbox/dead", who: []string{"admin", "key"}, queries: map[string]string{"limit=0": "limit", "limit=1001": "limit"}},
+	{method: "POST", path: "/api/admin/outbox/dead/1/retry", who: []string{"admin", "key"}},
+	{method: "GET", path: "/api/admin/fallbacks", who: []string{"admin", "key"}},
+	{method: "PUT", path: "/api/admin/fallbacks", who: []string{"admin", "key"}, limit: 192 << 10, good: map[string]any{"rules": []any{}, "version": 0}, wrong: map[string][]any{
+		"rules": {7, []any{7}, []any{map[string]any{"action": "x"}}, []any{map[string]any{"action": "x", "after": 0}}, slices.Repeat([]any{map[string]any{}}, 201)}, "version": {nil, "1", -1, 1.5},
+	}},
+	{method: "DELETE", path: "/api/admin/fallbacks", who: []string{"admin", "key"}},
+	{method: "POST", path: "/api/admin/fallbacks/dry-run", who: []string{"admin", "key"}, limit: 64 << 10, good: map[string]any{"user": "alice", "action": "x"}, wrong: map[string][]any{
+		"user": {nil, 7, "", "a/b", strings.Repeat("u", 65)}, "action": {nil, 7, "", strings.Repeat("a", 129)}, "rule": {7, map[string]any{"action": "x", "after": 60}},
+	}},
 	{method: "GET", path: "/api/admin/nodes", who: []string{"admin", "key"}},
 	{method: "GET", path: "/api/admin/rooms", who: []string{"admin", "key"}},
 	{method: "GET", path: "/api/admin/rooms/notice", who: []string{"admin", "key"}},
@@ -104,6 +117,9 @@ var calls = []call{
 	}},
 	{method: "POST", path: "/api/admin/links", who: []string{"admin", "key"}, limit: 64 << 10, blank: true, good: map[string]any{"path": "pages/index/index"}, wrong: map[string][]any{
 		"kind": {7, "short"}, "path": {7, "pages/index?a=1", strings.Repeat("p", 1025)}, "query": {7, "?a=1", strings.Repeat("q", 1025)}, "envVersion": {7, "beta"}, "days": {"1", 0, -1, 31, 1.5},
+	}},
+	{method: "POST", path: "/api/admin/wechat/refresh", who: []string{"admin", "key"}, limit: 64 << 10, blank: true, good: map[string]any{"account": "mini"}, wrong: map[string][]any{
+		"account": {7, "shop"},
 	}},
 	{method: "POST", path: "/api/admin/qrcodes", who: []string{"admin", "key"}, limit: 64 << 10, good: map[string]any{"path": "pages/index/index?a=1"}, wrong: map[string][]any{
 		"path": {nil, 7, "", strings.Repeat("p", 1025)}, "square": {"yes", 1}, "width": {"430", 279, 1281}, "envVersion": {7, "beta"}, "transparent": {1},

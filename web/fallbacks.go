@@ -92,7 +92,7 @@ func (s *Server) saveFallbacks(ctx context.Context, rules []FallbackRule, versio
 	err := s.o.Fallbacks.Save(ctx, rules, version, requestOf(ctx).who())
 	switch {
 	case errors.Is(err, jobs.ErrFallbackRule):
-		return fallbacksView{}, badRequest(err.Error())
+		return fallbacksView{}, badRequest("rules: " + err.Error())
 	case errors.Is(err, jobs.ErrFallbacksChanged):
 		return fallbacksView{}, &Error{Status: http.StatusConflict, Code: "conflict", Message: "the rules were changed meanwhile; read them again", Err: err}
 	case err != nil:
@@ -111,7 +111,7 @@ func (s *Server) dryRun(ctx context.Context, in dryRunRequest) (dryRunView, erro
 		User: in.User, Letter: store.Letter{ID: "dry-run", Action: in.Action, Payload: in.Payload}, Rule: in.Rule, Now: time.Now(),
 	})
 	if errors.Is(err, jobs.ErrFallbackRule) {
-		return dryRunView{}, badRequest(err.Error())
+		return dryRunView{}, badRequest("rule: " + err.Error())
 	}
 	if err != nil {
 		return dryRunView{}, fmt.Errorf("dry run: %w", err)

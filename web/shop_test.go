@@ -177,7 +177,10 @@ func newShop(t *testing.T, options ...shopOption) *shop {
 	var running sync.WaitGroup
 	running.Go(func() { s.server.Run(ctx) })
 	running.Go(func() {
-		jobs.New(jobs.Options{Hub: s.hub, Store: s.db, WeChat: client, MP: o.MPClient, Hooks: o.Hooks, Logger: logger}).Run(ctx)
+		jobs.New(jobs.Options{
+			Hub: s.hub, Store: s.db, WeChat: client, MP: o.MPClient, AppID: o.AppID, MPAppID: o.MPAppID,
+			Hooks: o.Hooks, Fallbacks: s.server.o.Fallbacks, Logger: logger,
+		}).Run(ctx)
 	})
 	t.Cleanup(func() {
 		cancel()

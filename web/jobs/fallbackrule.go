@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	_ "time/tzdata" // a small image has no zones of its own
 
 	"wxhub/store"
 	"wxhub/wechat"
@@ -87,7 +88,7 @@ func readFallbacks(rules []FallbackRule) (read []*fallbackRule, err error) {
 	for i, r := range rules {
 		one, err := readFallback(r)
 		if err != nil {
-			bad = append(bad, fmt.Errorf("rule %d (%.128s): %w", i+1, r.Action, err))
+			bad = append(bad, fmt.Errorf("rule %d: %w", i+1, err))
 		}
 		read = append(read, one)
 	}
@@ -176,7 +177,8 @@ func readFallback(r FallbackRule) (*fallbackRule, error) {
 		read("subscribe.page", s.Page)
 		for _, key := range slices.Sorted(maps.Keys(s.Data)) {
 			if !templateFields.MatchString(key) {
-				fault("subscribe.data.%.40s: a field is a type with a number, like thing1", key)
+				fault("subscribe.data: a field is a type with a number, like thing1")
+				continue
 			}
 			read("subscribe.data."+key, s.Data[key])
 		}

@@ -43,7 +43,7 @@ const maxWords = 4 << 10 // bytes of one text
 
 var wordPath = regexp.MustCompile(`^@?[A-Za-z0-9_-]{1,64}(\.[A-Za-z0-9_-]{1,64}){0,7}$`)
 
-// parseWords reads a text. Its errors quote what is wrong: it is an admin's own.
+// parseWords reads a text. Its errors say where, and never repeat what was sent.
 func parseWords(text string) (words, error) {
 	if len(text) > maxWords {
 		return nil, fmt.Errorf("is longer than %d bytes", maxWords)
@@ -64,14 +64,14 @@ func parseWords(text string) (words, error) {
 		}
 		end := strings.IndexByte(rest[i:], '}')
 		if rest[i] == '}' || end < 0 {
-			return nil, fmt.Errorf("has a %c that belongs to nothing; write it twice to mean itself", rest[i])
+			return nil, fmt.Errorf("has a %c at byte %d that belongs to nothing; write it twice to mean itself", rest[i], len(text)-len(rest)+i)
 		}
 		path, form, formed := strings.Cut(rest[i+1:i+end], "|")
 		switch {
 		case !wordPath.MatchString(path) || strings.HasPrefix(path, "@") && path != "@at" && path != "@action" && path != "@id":
-			return nil, fmt.Errorf("{%.80s} is no field's name", path)
+			return nil, fmt.Errorf("names no field between the brackets at byte %d", len(text)-len(rest)+i)
 		case formed && wordForms[form] == nil:
-			return nil, fmt.Errorf("{%.80s|%.20s}: the forms are yuan, time and date", path, form)
+			return nil, fmt.Errorf("has an unknown form in the brackets at byte %d: there are yuan, time and date", len(text)-len(rest)+i)
 		}
 		if plain.Len() > 0 {
 			all = append(all, word{text: plain.String()})
