@@ -121,6 +121,9 @@ var calls = []call{
 	{method: "POST", path: "/api/admin/wechat/refresh", who: []string{"admin", "key"}, limit: 64 << 10, blank: true, good: map[string]any{"account": "mini"}, wrong: map[string][]any{
 		"account": {7, "shop"},
 	}},
+	{method: "POST", path: "/api/admin/wechat/refresh", who: []string{"admin", "key"}, limit: 64 << 10, blank: true, good: map[string]any{"account": "mini"}, wrong: map[string][]any{
+		"account": {7, "shop"},
+	}},
 	{method: "POST", path: "/api/admin/qrcodes", who: []string{"admin", "key"}, limit: 64 << 10, good: map[string]any{"path": "pages/index/index?a=1"}, wrong: map[string][]any{
 		"path": {nil, 7, "", strings.Repeat("p", 1025)}, "square": {"yes", 1}, "width": {"430", 279, 1281}, "envVersion": {7, "beta"}, "transparent": {1},
 	}},

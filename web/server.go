@@ -194,6 +194,7 @@ func (s *Server) routes() http.Handler {
 		s.routeShipping()
 		s.routeBills()
 		s.routeLinks()
+		s.routeAccessToken()
 	})
 	r.Get("/ws", s.openSocket)
 	r.HandleFunc("/socket.io/", s.openSocketIO) // whatever the method: its refusals are Engine.IO's own

@@ -425,12 +425,12 @@ func (p *handset) of(action string) (of []heard) {
 	return of
 }
 
-// eventually waits until ok, at most five seconds.
+// eventually waits until ok, at most twenty seconds: a machine may have other work.
 func (s *shop) eventually(what string, ok func() bool) {
 	s.Helper()
-	for end := time.Now().Add(5 * time.Second); !ok(); time.Sleep(5 * time.Millisecond) {
+	for end := time.Now().Add(20 * time.Second); !ok(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(end) {
-			s.Fatalf("not within five seconds: %s", what)
+			s.Fatalf("not within twenty seconds: %s", what)
 		}
 	}
 }
