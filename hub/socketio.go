@@ -50,6 +50,7 @@ type socketIO struct {
 	asking bool   // a heartbeat of ours waits for its answer
 	beatAt int64  // Unix ns of the wheel: the last heartbeat
 	marks  []mark // what was handed to it
+	left   string // rooms of its pid that it has left, as they stand in a position
 	mail   uint64 // Offset of the last letter handed to it
 	beaten uint64 // … when the last heartbeat went out: what an answer to it acknowledges
 	acked  uint64 // … of the last letter acknowledged; owned by the reader
@@ -268,7 +269,7 @@ func (l *socketIO) connect(c *Conn, auth json.RawMessage) {
 	if g.door.Entered != nil {
 		g.door.Entered(s)
 	}
-	c.welcome(append(l.comesBack(auth, &s), g.query["room"]...))
+	c.welcome(l.comesBack(auth, &s, g.query["room"]))
 	next := c.hub.wheel.now.Load() + int64(c.hub.heartbeat)
 	if !s.ExpiresAt.IsZero() {
 		next = min(next, s.ExpiresAt.UnixNano())

@@ -13,8 +13,10 @@ import (
 )
 
 // Clients of 4.6 and later remember the last text argument of what they hear, if they were given a pid, and bring both
-// when they return. So a push has, as its last argument, where the socket stands in all its rooms: NAME@EPOCH:OFFSET,
-// first of the room of the push, which is a part of the shared encoding, then of the others, which is written beside it.
+// when they return. The pid says where the socket stood when it came in, and in every push the last argument says where
+// it stands in the rooms that it has heard of since: NAME@EPOCH:OFFSET, first of the room of the push, which is a part
+// of the shared encoding, then of the others, which is written beside it. So whoever hears of one room only hears the
+// shared encoding as it is.
 
 const (
 	tailRooms = 16 + ownRooms // rooms of a socket that a position covers
@@ -25,45 +27,97 @@ const (
 
 // A mark is up to where a room was handed to a socket.
 type mark struct {
-	m  *member
-	at Position
+	m     *member
+	at    Position
+	moved bool // the pid says something else
 }
 
-// newPID makes a name for what a user hears, which another cannot take up.
-func newPID(user string) string {
-	var b [9]byte
-	_, _ = rand.Read(b[:])
-	return pidOf(base64.RawURLEncoding.EncodeToString(b[:]), user)
+// pidOf names what a user heard from places on, so that another user cannot take it up.
+func pidOf(name, user, places string) string {
+	sum := sha256.Sum256([]byte(name + "\x00" + user + "\x00" + places))
+	return name + "." + base64.RawURLEncoding.EncodeToString(sum[:9]) + "." + places
 }
 
-func pidOf(name, user string) string {
-	sum := sha256.Sum256([]byte(name + "\x00" + user))
-	return name + "." + base64.RawURLEncoding.EncodeToString(sum[:9])
+// newPID makes a pid of where the socket stands.
+func (l *socketIO) newPID(user string) string {
+	var name [9]byte
+	_, _ = rand.Read(name[:])
+	for i := range l.marks {
+		l.marks[i].moved = true
+	}
+	l.left = ""
+	places := l.appendMarks(nil, nil)
+	for i := range l.marks {
+		l.marks[i].moved = false
+	}
+	return pidOf(base64.RawURLEncoding.EncodeToString(name[:]), user, strings.TrimPrefix(string(places), ";"))
 }
 
-// comesBack reads where a client stands that was here before, as rooms of a query. nil: it was not, or as somebody else.
-func (l *socketIO) comesBack(auth json.RawMessage, s *Session) []string {
-	var back struct{ PID, Offset string }
-	if json.Unmarshal(auth, &back) != nil || back.Offset == "" {
-		return nil
-	}
-	if name, _, ok := strings.Cut(back.PID, "."); !ok || pidOf(name, s.User) != back.PID {
-		return nil
-	}
-	places := strings.SplitN(back.Offset, ";", tailRooms+1)
-	if len(places) > tailRooms {
-		return nil
-	}
-	names := make([]string, len(places))
-	for i, place := range places {
-		f := parseFirstRoom(place)
-		if f.bad != nil || f.since == nil {
-			return nil
+// parsePlaces reads places, of which one without a position is a room that was left. It fails where one makes no sense.
+func parsePlaces(text string) (places []firstRoom, ok bool) {
+	for place := range strings.SplitSeq(text, ";") {
+		name, isLeft := strings.CutSuffix(place, "@")
+		if text == "" {
+			break
 		}
-		names[i] = f.name
+		f := parseFirstRoom(name)
+		if f.bad != nil || (f.since == nil) != isLeft || len(places) >= 2*tailRooms {
+			return nil, false
+		}
+		places = append(places, f)
 	}
-	l.lasting, l.back = back.PID, names
-	return places
+	return places, true
+}
+
+// placesOf reads the places in a pid.
+func placesOf(pid string) (places []firstRoom, ok bool) {
+	parts := strings.SplitN(pid, ".", 3)
+	if len(parts) != 3 {
+		return nil, false
+	}
+	return parsePlaces(parts[2])
+}
+
+// comesBack reads where a client stands that was here before, as rooms of a query, before those of its own query but
+// the ones that it has left. Those alone: it was not here, or as somebody else.
+func (l *socketIO) comesBack(auth json.RawMessage, s *Session, query []string) (rooms []string) {
+	var back struct{ PID, Offset string }
+	if json.Unmarshal(auth, &back) != nil || back.PID == "" {
+		return query
+	}
+	began, ok := placesOf(back.PID)
+	if parts := strings.SplitN(back.PID, ".", 3); !ok || pidOf(parts[0], s.User, parts[2]) != back.PID {
+		return query
+	}
+	since, ok := parsePlaces(back.Offset)
+	if !ok {
+		return query
+	}
+	for _, f := range since {
+		i := slices.IndexFunc(began, func(b firstRoom) bool { return b.name == f.name })
+		if i < 0 {
+			i, began = len(began), append(began, f)
+		}
+		began[i] = f
+	}
+	for _, f := range began {
+		if f.since != nil {
+			l.back = append(l.back, f.name)
+			rooms = append(rooms, string(appendPlace(nil, f.name, f.since.Epoch, f.since.Offset)))
+		}
+	}
+	if len(rooms) > tailRooms {
+		l.back = nil
+		return query
+	}
+	l.lasting = back.PID
+	for _, room := range query {
+		name, _, _ := strings.Cut(room, "@")
+		if !slices.ContainsFunc(began, func(f firstRoom) bool { return f.name == name && f.since == nil }) {
+			rooms = append(rooms, room)
+		}
+	}
+	return rooms
 }
 
 // recovered tells whether everything follows that a client has missed which comes back.
@@ -81,8 +135,8 @@ func (l *socketIO) recovered(joined []*joining) bool {
 func (l *socketIO) welcome(c *Conn, joined []*joining) []byte {
 	if l.version == socketio.V4 && !l.recovered(joined) {
 		l.lasting = ""
-		if l.rooms() <= tailRooms {
-			l.lasting = newPID(c.user)
+		if len(l.marks) <= tailRooms {
+			l.lasting = l.newPID(c.user)
 		}
 	}
 	l.back = nil
@@ -99,7 +153,6 @@ func (l *socketIO) enter(joined []*joining) (greeted bool) {
 	if !greeted {
 		l.marks = make([]mark, 0, len(joined))
 	}
-	l.marks = slices.DeleteFunc(l.marks, func(k mark) bool { return k.m.gone })
 	for _, j := range joined {
 		if j.m == nil {
 			continue
@@ -108,29 +161,38 @@ func (l *socketIO) enter(joined []*joining) (greeted bool) {
 		if j.replay.n > 0 {
 			at.Offset = j.replay.first - 1
 		}
-		l.marks = append(l.marks, mark{j.m, at})
+		l.marks = append(l.marks, mark{m: j.m, at: at, moved: true})
 	}
+	l.compare()
 	return greeted
 }
 
-// rooms counts where the socket stands.
-func (l *socketIO) rooms() (n int) {
-	for i := range l.marks {
-		if !l.marks[i].m.gone {
-			n++
-		}
+// compare forgets rooms that were left and finds out what differs from what the pid says.
+func (l *socketIO) compare() {
+	l.marks = slices.DeleteFunc(l.marks, func(k mark) bool { return k.m.gone })
+	l.left = ""
+	if l.lasting == "" {
+		return
 	}
-	return n
+	began, _ := placesOf(l.lasting)
+	for _, f := range began {
+		i := slices.IndexFunc(l.marks, func(k mark) bool { return k.m.room.name == f.name })
+		if i < 0 {
+			l.left += ";" + f.name + "@"
+			continue
+		}
+		l.marks[i].moved = l.marks[i].at != *f.since
+	}
 }
 
-// appendMarks appends where the socket stands in all its rooms but one, each behind a semicolon.
+// appendMarks appends where the socket stands in all the rooms but one in which it has moved, each behind a semicolon.
 func (l *socketIO) appendMarks(dst []byte, but *member) []byte {
 	for i := range l.marks {
-		if k := &l.marks[i]; k.m != but && !k.m.gone {
+		if k := &l.marks[i]; k.moved && k.m != but && !k.m.gone {
 			dst = appendPlace(append(dst, ';'), k.m.room.name, k.at.Epoch, k.at.Offset)
 		}
 	}
-	return dst
+	return append(dst, l.left...)
 }
 
 // appendPlace appends NAME@EPOCH:OFFSET, as parseFirstRoom reads it.
@@ -144,48 +206,47 @@ func (l *socketIO) appendTail(dst []byte) []byte {
 	switch {
 	case l.lasting == "":
 		return append(dst, ']')
-	case l.rooms() > tailRooms:
+	case len(l.marks) > tailRooms:
 		return append(dst, `,"`+tailNone+`"]`...)
 	}
-	dst = append(dst, `,"`...)
-	at := len(dst)
-	dst = l.appendMarks(dst, nil)
-	if len(dst) > at { // without the first semicolon
-		dst = append(dst[:at], dst[at+1:]...)
-	}
+	places := l.appendMarks(nil, nil)
+	dst = append(append(dst, `,"`...), bytes.TrimPrefix(places, []byte(";"))...)
 	return append(dst, `"]`...)
 }
 
 // positionEvent tells a client where it stands when its rooms have changed; nil: it does not want to know. Nobody
-// listens to it, but the client remembers its last argument.
+// listens to it, but the client remembers its last argument. The caller holds c.mu.
 func (l *socketIO) positionEvent() []byte {
+	l.compare()
 	if l.lasting == "" {
 		return nil
 	}
 	return textFrame(l.appendTail([]byte(`42["` + positionAction + `"`)))
 }
 
-// hand hands shared frames of a room to a client, with its own position beside each, and notes that the room was handed
-// to it up to at. Where at.Offset is 0 it stands where it stood. Conn.mu is held.
+// hand hands shared frames of a room to a client, with its position in other rooms beside each, and notes that the room
+// was handed to it up to at. Where at.Offset is 0 it stands where it stood. The caller holds c.mu.
 func (l *socketIO) hand(c *Conn, m *member, p piece, at Position) {
-	i := slices.IndexFunc(l.marks, func(k mark) bool { return k.m == m })
 	if l.version == socketio.V4 {
 		s := scratch.Get().(*[]byte)
 		defer scratch.Put(s)
-		if l.lasting == "" || len(l.marks) > tailRooms && l.rooms() > tailRooms {
+		if l.lasting == "" || len(l.marks) > tailRooms {
 			*s = appendBare((*s)[:0], p.buf)
-		} else {
-			rest := l.appendMarks(make([]byte, 0, 128), m)
+			p.buf, p.lent = *s, true
+		} else if rest := l.appendMarks(make([]byte, 0, 128), m); len(rest) > 0 {
 			*s = appendBeside((*s)[:0], p.buf, rest)
+			p.buf, p.lent = *s, true
 		}
-		p.buf, p.lent = *s, true
 	}
 	c.sendLocked(p)
-	if at.Offset == 0 || i < 0 {
+	if at.Offset == 0 {
 		return
 	}
-	if k := &l.marks[i]; k.at.Epoch != at.Epoch || k.at.Offset < at.Offset {
-		k.at = at
+	for i := range l.marks {
+		k := &l.marks[i]
+		if k.m == m && (k.at.Epoch != at.Epoch || k.at.Offset < at.Offset) {
+			k.at, k.moved = at, true
+		}
 	}
 	if c.hub.isMail(m.room.rule) && c.session.Load().owns(m.room.rule, m.room.name) {
 		l.mail = max(l.mail, at.Offset)

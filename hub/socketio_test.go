@@ -280,7 +280,7 @@ func TestSocketIO_handshake(t *testing.T) {
 		t.Errorf("without an upgrade: %d", resp.StatusCode)
 	}
 	l := dialPhone(t, websocket.DefaultDialer, addr, 4, "user=ada")
-	if l.enter(""); len(l.sid) != 16 || l.pid == "" || !strings.HasPrefix(l.tail, "all@") {
+	if l.enter(""); len(l.sid) != 16 || !strings.Contains(l.pid, ".all@") || l.tail != "" {
 		t.Errorf("sid %q, pid %q, tail %q", l.sid, l.pid, l.tail)
 	}
 	if l := join3(t, addr, "user=ada"); l.sid == "" {
@@ -512,7 +512,7 @@ func TestSocketIO_requests(t *testing.T) {
 	if answer := l.must("leave", `"room:tea"`); answer["room"] != "room:tea" {
 		t.Errorf("left %v", answer)
 	}
-	if l.want(positionAction); strings.Contains(l.tail, "room:tea") || !strings.Contains(l.tail, "notice@") {
+	if l.want(positionAction); strings.Contains(l.tail, "room:tea") || !strings.Contains(l.tail, "notice@"+at.Epoch) {
 		t.Errorf("tail %s", l.tail)
 	}
 	l.write("41")
@@ -565,15 +565,27 @@ func TestSocketIO_recovery(t *testing.T) {
 	if f := again.want("chat").push(t); string(f.Data.Payload) != "6" {
 		t.Errorf("heard %s", f.raw)
 	}
+	// It is not back in a room that it has left.
+	again.must("leave", `"notice"`)
+	again.want(positionAction)
+	_ = again.ws.Close()
+	if again, recovered = join4(t, addr, "user=ada&room=notice", again.auth()); !recovered {
+		t.Error("not recovered after leaving")
+	}
+	publish(t, h, "notice", say("sale", `6`))
+	publish(t, h, "room:tea", say("chat", `7`))
+	again.want("chat")
 	// A position is its user's, and of a stream that goes on.
 	for query, auth := range map[string]string{
 		"user=bob": again.auth(),
 		"user=ada": fmt.Sprintf(`{"pid":%q,"offset":"notice@another:5"}`, again.pid),
+		"user=zoe": fmt.Sprintf(`{"pid":%q,"offset":"notice"}`, pidOf("x", "zoe", "")),
+		"user=tim": fmt.Sprintf(`{"pid":%q}`, pidOf("x", "tim", "kf@x:1")),
 		"user=eve": `{"pid":"forged.AAAA","offset":"notice@x:1"}`,
 		"user=pat": `{"pid":7,"offset":[]}`,
-		"user=sam": fmt.Sprintf(`{"pid":%q,"offset":%q}`, pidOf("x", "sam"), strings.Repeat("room:a@x:1;", 30)),
-		"user=kim": fmt.Sprintf(`{"pid":%q,"offset":"kf@x:1"}`, pidOf("x", "kim")),
-		"user=lee": fmt.Sprintf(`{"pid":%q,"offset":"notice"}`, pidOf("x", "lee")),
+		"user=sam": fmt.Sprintf(`{"pid":%q,"offset":%q}`, pidOf("x", "sam", ""), strings.Repeat("room:a@x:1;", 30)),
+		"user=kim": fmt.Sprintf(`{"pid":%q,"offset":"kf@x:1"}`, pidOf("x", "kim", "")),
+		"user=lee": fmt.Sprintf(`{"pid":%q,"offset":"notice"}`, pidOf("x", "lee", "notice")),
 	} {
 		l, recovered := join4(t, addr, query, auth)
 		if recovered || l.pid == "" {
@@ -628,7 +640,7 @@ func TestSocketIO_manyRooms(t *testing.T) {
 		query += fmt.Sprintf("&room=room:%d", i)
 	}
 	l, _ := join4(t, addr, query, "")
-	if l.pid == "" || strings.Count(l.tail, ";") != 17 {
+	if strings.Count(l.pid, ";") != 17 || l.tail != "" {
 		t.Fatalf("pid %q, tail %s", l.pid, l.tail)
 	}
 	l.must("join", `"room:more"`)
@@ -643,7 +655,7 @@ func TestSocketIO_manyRooms(t *testing.T) {
 		t.Error("recovered")
 	}
 	l.must("leave", `"room:3"`)
-	if l.want(positionAction); strings.Count(l.tail, ";") != 17 {
+	if l.want(positionAction); strings.Count(l.tail, "@") != 2 || !strings.Contains(l.tail, "room:3@") || !strings.Contains(l.tail, "room:more@") {
 		t.Errorf("tail %s", l.tail)
 	}
 	if l, _ := join4(t, addr, query+"&room=room:more", ""); l.pid != "" || l.tail != "" {
