@@ -2,10 +2,12 @@ package hub
 
 import (
 	"bufio"
+	"bytes"
 	"crypto/rand"
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"slices"
@@ -18,8 +20,7 @@ import (
 
 const (
 	subprotocol = "wxhub.v1"
-	readBuffer  = 4 << 10 // bytes, lent to a socket while it has something to say
-	ownRooms    = 2       // "all" and "user:ID", which everybody joins at connect
+	ownRooms    = 2 // "all" and "user:ID", which everybody joins at connect
 )
 
 // plainUpgrader speaks RFC 6455. The caller of Accept has checked the Origin. Compression is off: it costs
@@ -110,21 +111,15 @@ func (h *Hub) upgrade(w http.ResponseWriter, r *http.Request, s Session, p proto
 	}
 	c.session.Store(&s)
 	c.timer.owner = c
-	hj := hijack{ResponseWriter: w, c: c}
-	ws, err := upgrader.Upgrade(&hj, r, nil)
-	if hj.lent != nil {
-		c.giveBack(hj.lent)
-	}
-	if err != nil {
+	if _, err := upgrader.Upgrade(&hijack{ResponseWriter: w, c: c}, r, nil); err != nil {
 		if c.net != nil {
 			_ = c.net.Close()
 		}
 		h.conns.Done()
 		return nil, fmt.Errorf("hub: upgrade: %w", err)
 	}
-	c.ws = ws
+	c.inflates = offer.taken
 	c.takeUp(offer)
-	c.handlers()
 	now := h.wheel.now.Load()
 	c.opened = now
 	c.heard.Store(now)
@@ -176,11 +171,11 @@ func newClientID() string {
 	return base64.RawURLEncoding.EncodeToString(b[:])
 }
 
-// hijack lends gorilla our own connection and read buffer.
+// hijack lets gorilla answer the handshake through the door. What it makes of the connection besides is not needed: an
+// ear is lent to the Conn when something comes.
 type hijack struct {
 	http.ResponseWriter
-	c    *Conn
-	lent *bufio.Reader
+	c *Conn
 }
 
 func (h *hijack) Hijack() (net.Conn, *bufio.ReadWriter, error) {
@@ -193,10 +188,29 @@ func (h *hijack) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	if n := brw.Reader.Buffered(); n > 0 { // a client that does not wait for the answer
 		early, _ := brw.Reader.Peek(n)
 		c.early = append(c.early, early...)
+		_, _ = brw.Reader.Discard(n)
 	}
-	h.lent = c.lend() // gorilla looks at its size
-	return (*wire)(c), bufio.NewReadWriter(&c.br, brw.Writer), nil
+	return (*answering)(c), brw, nil
 }
+
+// answering is the Conn while the handshake is answered.
+type answering Conn
+
+func (a *answering) Write(p []byte) (int, error) {
+	c := (*Conn)(a)
+	c.mu.Lock()
+	c.sendLocked(piece{buf: bytes.Clone(p), head: len(p)})
+	c.mu.Unlock()
+	return len(p), nil
+}
+
+func (a *answering) Read([]byte) (int, error)           { return 0, io.EOF } // nobody reads yet
+func (a *answering) Close() error                       { return a.net.Close() }
+func (a *answering) LocalAddr() net.Addr                { return a.net.LocalAddr() }
+func (a *answering) RemoteAddr() net.Addr               { return a.net.RemoteAddr() }
+func (a *answering) SetDeadline(t time.Time) error      { return a.net.SetDeadline(t) }
+func (a *answering) SetReadDeadline(t time.Time) error  { return a.net.SetReadDeadline(t) }
+func (a *answering) SetWriteDeadline(t time.Time) error { return a.net.SetWriteDeadline(t) }
 
 // welcome joins the rooms that the socket begins with and sends the welcome, the answer to the handshake
 // before it and what was missed behind it in one write.

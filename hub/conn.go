@@ -1,18 +1,12 @@
 package hub
 
 import (
-	"bufio"
-	"bytes"
-	"compress/flate"
 	"errors"
-	"io"
 	"net"
-	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
-	"unicode/utf8"
 
 	"github.com/gorilla/websocket"
 )
@@ -25,16 +19,15 @@ type Conn struct {
 	id      string          // names the connection on the wire
 	net     net.Conn        // written through the door only
 	raw     syscall.RawConn // nil: no descriptor, every write takes the queue
-	ws      *websocket.Conn // read by the reader only; writes through the door
-	br      bufio.Reader    // what ws reads from; it has a buffer only while something is read
 	session atomic.Pointer[Session]
 	proto   protocol
 	speaks  encoding // fixed before the first room is joined
 
+	inflates bool // the client may compress what it says; fixed
+
 	// Owned by the reader.
 	early  []byte  // what has come already: before the upgrade was answered, or the byte that was waited for
 	one    [1]byte // … where that is read to
-	budget int64   // wire bytes that the message being read may still take
 	frames bucket
 	bad    badFrames
 
@@ -80,97 +73,6 @@ func (c *Conn) serve() {
 	}
 }
 
-var readBuffers = sync.Pool{New: func() any { return bufio.NewReaderSize(nil, readBuffer) }}
-
-// lend gives the reader a buffer until giveBack, when nothing is left in it.
-func (c *Conn) lend() (lent *bufio.Reader) {
-	lent = readBuffers.Get().(*bufio.Reader)
-	c.br = *lent
-	c.br.Reset((*wire)(c))
-	return lent
-}
-
-func (c *Conn) giveBack(lent *bufio.Reader) {
-	c.br.Reset(nil)
-	*lent, c.br = c.br, bufio.Reader{}
-	readBuffers.Put(lent)
-}
-
-// turns reads and handles one message and what has come with it; false when there will be no other.
-//
-//go:noinline
-func (c *Conn) turns() bool {
-	defer c.giveBack(c.lend())
-	for c.turn() {
-		if c.br.Buffered() == 0 {
-			return true
-		}
-	}
-	return false
-}
-
-// An inbox takes one message of a client.
-type inbox struct {
-	bytes.Buffer
-	bound io.LimitedReader
-}
-
-var inboxes = sync.Pool{New: func() any { return new(inbox) }}
-
-// readFrom reads a message, and of one that has more bytes than most as many as show it: gorilla counts those on the
-// wire, and a compressed message may hide a thousand times as many.
-func (b *inbox) readFrom(r io.Reader, most int64) error {
-	b.Reset()
-	b.bound = io.LimitedReader{R: r, N: most + 1}
-	_, err := b.ReadFrom(&b.bound)
-	b.bound.R = nil
-	return err
-}
-
-func (b *inbox) putBack() {
-	if b.Cap() <= 64<<10 {
-		inboxes.Put(b)
-	}
-}
-
-// turn reads and handles one message; false when there will be no other.
-func (c *Conn) turn() (more bool) {
-	defer func() {
-		if p := recover(); p != nil {
-			c.hub.log.Error("panic in a socket's handling", "client", c.id, "panic", panicKind(p), "stack", string(debug.Stack()))
-			c.close(DisconnectFault)
-			more = true // the close handshake goes on
-		}
-	}()
-	c.budget = 2*c.hub.limits.FrameBytes + 4096 // frame headers count too: no endless chain of empty fragments
-	kind, r, err := c.ws.NextReader()
-	if err != nil {
-		c.linger(err)
-		return false
-	}
-	buf := inboxes.Get().(*inbox)
-	defer buf.putBack()
-	if err := buf.readFrom(r, c.hub.limits.InflatedBytes); err != nil {
-		if errors.As(err, new(flate.CorruptInputError)) || errors.Is(err, io.ErrUnexpectedEOF) { // gorilla says nothing then
-			c.close(DisconnectProtocol)
-		}
-		c.linger(err)
-		return false
-	}
-	asked := c.hear()
-	switch {
-	case c.isClosing():
-	case int64(buf.Len()) > c.hub.limits.InflatedBytes:
-		c.close(DisconnectTooBig)
-	case !c.mayTalk():
-	case kind == websocket.TextMessage && !utf8.Valid(buf.Bytes()):
-		c.close(DisconnectUTF8)
-	default:
-		c.proto.handle(c, kind == websocket.TextMessage, buf.Bytes(), asked)
-	}
-	return true
-}
-
 // panicKind names a panic without the data that a runtime error or a caller's value may quote.
 func panicKind(p any) string {
 	if err, ok := p.(interface{ RuntimeError() }); ok {
@@ -193,35 +95,6 @@ func (c *Conn) mayTalk() bool {
 	}
 	c.close(DisconnectTooMany.after(5*time.Second, 10*time.Second))
 	return false
-}
-
-// handlers sets what gorilla does with control frames.
-func (c *Conn) handlers() {
-	c.ws.SetReadLimit(c.hub.limits.FrameBytes)
-	c.ws.SetPingHandler(func(data string) error {
-		c.control()
-		c.send(1, controlFrame(finPong, data))
-		return nil
-	})
-	c.ws.SetPongHandler(func(string) error {
-		c.control()
-		return nil
-	})
-	c.ws.SetCloseHandler(func(code int, _ string) error {
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		c.peerDone = true
-		c.closeLocked(Disconnect{Code: code})
-		return nil
-	})
-}
-
-func (c *Conn) control() {
-	c.hear()
-	c.budget = 2*c.hub.limits.FrameBytes + 4096
-	if !c.isClosing() {
-		c.mayTalk()
-	}
 }
 
 func (c *Conn) isClosing() bool {
@@ -356,55 +229,3 @@ func (c *Conn) ring(now int64) (next int64) {
 	}
 	return max(next, now+1)
 }
-
-// wire is the Conn as gorilla sees it: a net.Conn whose writes go through the door.
-type wire Conn
-
-func (w *wire) Read(p []byte) (int, error) {
-	c := (*Conn)(w)
-	if len(c.early) > 0 {
-		n := copy(p, c.early)
-		c.early = c.early[n:]
-		return n, nil
-	}
-	if c.budget <= 0 && c.ws != nil {
-		c.close(DisconnectTooBig)
-		return 0, errors.New("too many bytes for one message")
-	}
-	n, err := c.net.Read(p)
-	c.budget -= int64(n)
-	return n, err
-}
-
-// Write takes the answer to the handshake, and afterwards the control frames that gorilla itself sends
-// when the peer breaks the protocol.
-func (w *wire) Write(p []byte) (int, error) {
-	c := (*Conn)(w)
-	if c.ws != nil && len(p) >= 4 && p[0] == finClose {
-		switch d := (Disconnect{Code: int(p[2])<<8 | int(p[3])}); d.Code {
-		case DisconnectTooBig.Code:
-			c.close(DisconnectTooBig)
-		case DisconnectProtocol.Code:
-			c.hub.log.Debug("protocol broken", "client", c.id, "why", string(p[4:])) // gorilla's own words, without data
-			c.close(DisconnectProtocol)
-		default:
-			c.close(d)
-		}
-		return len(p), nil
-	}
-	head := 0
-	if c.ws == nil {
-		head = len(p)
-	}
-	c.mu.Lock()
-	c.sendLocked(piece{buf: bytes.Clone(p), head: head})
-	c.mu.Unlock()
-	return len(p), nil
-}
-
-func (w *wire) Close() error                       { return w.net.Close() }
-func (w *wire) LocalAddr() net.Addr                { return w.net.LocalAddr() }
-func (w *wire) RemoteAddr() net.Addr               { return w.net.RemoteAddr() }
-func (w *wire) SetDeadline(t time.Time) error      { return w.net.SetDeadline(t) }
-func (w *wire) SetReadDeadline(t time.Time) error  { return w.net.SetReadDeadline(t) }
-func (w *wire) SetWriteDeadline(t time.Time) error { return nil } // the door sets its own

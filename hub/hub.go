@@ -146,6 +146,7 @@ type Hub struct {
 	heartbeat    time.Duration
 	patience     time.Duration // how long one question to a Broker or Mail may take
 	shared       atomic.Pointer[deadline]
+	ears         ears
 	everywhere   bool // the broker delivers every room here, subscribed or not
 	authenticate func(ctx context.Context, token string) (Session, error)
 	moderate     func(ctx context.Context, s Session, room string, m Message) error
