@@ -239,13 +239,13 @@ func TestTriggerMessage_forged(t *testing.T) {
 	for _, mode := range []string{modePlain, modeCompatible, modeSafe} {
 		for _, format := range []string{formatJSON, formatXML} {
 			w.control("/sim/trigger", object{"event": "message", "user": "alice", "content": "在吗", "mode": mode, "format": format, "forge": "signature"})
-			r, body := w.hub.last()
+			r, _ := w.hub.last()
 			q := r.URL.Query()
 			if pushSignature(token, q.Get("timestamp"), q.Get("nonce")) == q.Get("signature") {
 				t.Errorf("%s %s: signature is good", mode, format)
 			}
 			w.control("/sim/trigger", object{"event": "message", "user": "alice", "content": "在吗", "mode": mode, "format": format, "forge": "body"})
-			r, body = w.hub.last()
+			r, body := w.hub.last()
 			q = r.URL.Query()
 			f, err := flatten([]byte(body), format)
 			if err != nil {
