@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"wxhub/web/jobs"
 )
 
 // runMain is the program in this process.
@@ -167,5 +169,34 @@ func TestUsage(t *testing.T) {
 		if code != c.code || !strings.Contains(out+errOut, c.want) {
 			t.Errorf("%v: %d %q %q", c.args, code, out, errOut)
 		}
+	}
+}
+
+// The fallback rules of the guide are read as they stand there.
+func TestSettings_fallbacks(t *testing.T) {
+	guide, err := os.ReadFile("../../web/docs/guides/en/mail.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, text, found := strings.Cut(string(guide), "```yaml\n")
+	text, _, ended := strings.Cut(text, "```")
+	if !found || !ended {
+		t.Fatal("the guide shows no rules")
+	}
+	path := filepath.Join(t.TempDir(), "wxhub.yaml")
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s, err := loadSettings(path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := jobs.CheckFallbacks(s.Fallbacks); err != nil || len(s.Fallbacks) != 1 {
+		t.Fatalf("%+v: %v", s.Fallbacks, err)
+	}
+	r := s.Fallbacks[0]
+	if r.Action != "order.paid" || r.After != 60 || r.Within != 86400 || r.Quiet != "22:00-08:00" || r.Custom.Text == "" ||
+		r.Subscribe.Template != "TEMPLATE_ID" || r.Subscribe.Data["amount2"] != "{total|yuan}元" || len(r.Subscribe.Data) != 3 {
+		t.Errorf("read %+v %+v %+v", r, r.Custom, r.Subscribe)
 	}
 }
