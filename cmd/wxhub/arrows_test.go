@@ -14,6 +14,7 @@ import (
 // the table says so; a package that is not in the table fails.
 var arrows = map[string][]string{
 	"wxhub/hub":                     {"wxhub/hub/socketio"},
+	"wxhub/hub/testserver":          {"wxhub/hub"},
 	"wxhub/hub/socketio":            {},
 	"wxhub/hub/socketio/testserver": {"wxhub/hub/socketio"},
 	"wxhub/wechat":                  {},
@@ -26,7 +27,7 @@ var arrows = map[string][]string{
 	"wxhub/web/sdk":               {},
 	"wxhub/web/phone":             {"wxhub/web/sdk"},
 	"wxhub/web/console":           {},
-	"wxhub/cmd/wxhub":             {"wxhub/hub", "wxhub/wechat", "wxhub/wechat/sim", "wxhub/store", "wxhub/web", "wxhub/web/jobs"},
+	"wxhub/cmd/wxhub":             {"wxhub/hub", "wxhub/wechat", "wxhub/wechat/sim", "wxhub/store", "wxhub/web", "wxhub/web/jobs", "wxhub/web/docs"},
 	"wxhub/loadtest":              {},
 	"wxhub/loadtest/peer/gorilla": {},
 }
