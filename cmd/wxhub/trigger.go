@@ -12,12 +12,13 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
 	"unicode"
 
-	"wxhub/web/docs"
 	"wxhub/wechat/sim"
 )
 
@@ -281,10 +282,15 @@ func triggerFlags(hubURL, simURL string) (flags string) {
 	return flags
 }
 
+// goRunPath is where `go run` leaves a binary: in a folder for its work or, since Go 1.24, in the cache, wherever that is.
+var goRunPath = regexp.MustCompile(`/go-build[0-9]*/|/[0-9a-f]{64}-d/[^/]+$`)
+
+func fromGoRun(path string) bool { return goRunPath.MatchString(filepath.ToSlash(path)) }
+
 // commandName is how to call this program again.
 func commandName() string {
 	path, err := os.Executable()
-	if err == nil && docs.FromGoRun(path) {
+	if err == nil && fromGoRun(path) {
 		return "go run ./cmd/wxhub"
 	}
 	if found, err := exec.LookPath("wxhub"); err == nil && found != "" {
