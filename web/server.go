@@ -69,6 +69,7 @@ type Demo struct {
 	SimURL        string // the simulator, as the browser reaches it
 	AdminUser     string
 	AdminPassword string
+	Command       string // how to call this program again; empty: wxhub
 }
 
 // Server answers HTTP. Safe for concurrent use.
@@ -229,7 +230,7 @@ func (s *Server) routes() http.Handler {
 		page := phone.Handler(phone.Config{SimURL: d.SimURL})
 		r.Handle("/phone", page)
 		r.Handle("/phone/*", page)
-		door.Demo, door.PhoneURL, door.SimURL = true, "/phone/", d.SimURL
+		door.Demo, door.PhoneURL, door.SimURL, door.Command = true, "/phone/", d.SimURL, d.Command
 	}
 	r.Handle("/", docs.Door(door))
 	return r

@@ -78,7 +78,7 @@ func (c demoCommand) Run(ctx context.Context, s streams) (err error) {
 		return err
 	}
 	a, err := newApp(ctx, c.settings(dir, state, hubURL, simURL), log, &web.Demo{
-		SimURL: simURL, AdminUser: "admin", AdminPassword: state.AdminPassword,
+		SimURL: simURL, AdminUser: "admin", AdminPassword: state.AdminPassword, Command: commandName(),
 	})
 	if err != nil {
 		return errors.Join(err, simulator.Close())

@@ -153,6 +153,18 @@ func TestToken_issues(t *testing.T) {
 	}
 }
 
+func TestCommandName_goRun(t *testing.T) {
+	const hash = "42ac63846ccf74f8dfa0382ed574f9b90dc4b9613c74402d0787ed532742a67c"
+	for path, want := range map[string]bool{
+		"/tmp/go-build2245879463/b001/exe/wxhub": true, "/root/.cache/go-build/42/" + hash + "-d/wxhub": true,
+		"/big/cache/42/" + hash + "-d/wxhub": true, "/usr/local/bin/wxhub": false, "/home/a/go-builds/wxhub": false, "/srv/" + hash + "/wxhub": false,
+	} {
+		if got := fromGoRun(path); got != want {
+			t.Errorf("%s: %v", path, got)
+		}
+	}
+}
+
 func TestUsage(t *testing.T) {
 	for _, c := range []struct {
 		args []string

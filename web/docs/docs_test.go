@@ -355,18 +355,6 @@ func TestHandler_unchangedPageIs304(t *testing.T) {
 	}
 }
 
-func TestFromGoRun(t *testing.T) {
-	const hash = "42ac63846ccf74f8dfa0382ed574f9b90dc4b9613c74402d0787ed532742a67c"
-	for path, want := range map[string]bool{
-		"/tmp/go-build2245879463/b001/exe/wxhub": true, "/root/.cache/go-build/42/" + hash + "-d/wxhub": true,
-		"/big/cache/42/" + hash + "-d/wxhub": true, "/usr/local/bin/wxhub": false, "/home/a/go-builds/wxhub": false, "/srv/" + hash + "/wxhub": false,
-	} {
-		if got := FromGoRun(path); got != want {
-			t.Errorf("%s: %v", path, got)
-		}
-	}
-}
-
 func TestDoor_hostInCommands(t *testing.T) {
 	door := func(info DoorInfo, host string) string {
 		r := httptest.NewRequest(http.MethodGet, "/?lang=en", nil)

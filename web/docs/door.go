@@ -2,8 +2,6 @@ package docs
 
 import (
 	"net/http"
-	"os"
-	"path/filepath"
 	"regexp"
 )
 
@@ -14,13 +12,13 @@ type DoorInfo struct {
 	SimURL    string // the simulator, as the reader's browser reaches it
 	AdminUser string // shown in the demo, with the hint where the password is; never the password
 	Version   string
+	Command   string // how the reader calls this program; empty: wxhub
 }
 
 type doorView struct {
 	DoorInfo
-	Origin  string // of this server as the reader typed it, for commands to copy
-	Command string // how to call this program
-	Flags   string // that a demo on other addresses needs
+	Origin string // of this server as the reader typed it, for commands to copy
+	Flags  string // that a demo on other addresses needs
 }
 
 // The addresses that `wxhub trigger` assumes.
@@ -30,7 +28,10 @@ const (
 )
 
 func (d DoorInfo) view(r *http.Request) *doorView {
-	v := &doorView{DoorInfo: d, Origin: originOf(r), Command: commandName()}
+	v := &doorView{DoorInfo: d, Origin: originOf(r)}
+	if v.Command == "" {
+		v.Command = "wxhub"
+	}
 	if v.Origin != usualHub {
 		v.Flags += " --hub " + v.Origin
 	}
@@ -39,20 +40,6 @@ func (d DoorInfo) view(r *http.Request) *doorView {
 	}
 	return v
 }
-
-// commandName is how the reader called this program.
-func commandName() string {
-	if path, err := os.Executable(); err == nil && FromGoRun(path) {
-		return "go run ./cmd/wxhub"
-	}
-	return "wxhub"
-}
-
-// goRunPath is where `go run` leaves a binary: in a folder for its work or, since Go 1.24, in the cache, wherever that is.
-var goRunPath = regexp.MustCompile(`/go-build[0-9]*/|/[0-9a-f]{64}-d/[^/]+$`)
-
-// FromGoRun tells whether the binary at path was started by `go run`.
-func FromGoRun(path string) bool { return goRunPath.MatchString(filepath.ToSlash(path)) }
 
 // Door serves the page at "/". Every other path is not found: mount it where only "/" arrives, or last.
 func Door(info DoorInfo) http.Handler {
