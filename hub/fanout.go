@@ -123,7 +123,7 @@ func (r *Room) cutLocked() *batch {
 func (b *batch) encode(room string, speak [encodings]int32) {
 	size := 0
 	for i := range b.said {
-		size += len(b.said[i].m.Payload) + len(room) + 192
+		size += pushMost(room, &b.said[i].m)
 	}
 	for e, n := range speak {
 		if n == 0 {

@@ -3,6 +3,7 @@ package hub
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 )
 
@@ -268,6 +269,11 @@ func (r *Room) read(ctx context.Context, speaks encoding, after uint64, at Posit
 		if page.Epoch != at.Epoch || len(page.Messages) == 0 {
 			return replay{}, errGone
 		}
+		size := 0
+		for i := range page.Messages {
+			size += pushMost(r.name, &page.Messages[i])
+		}
+		p.buf = slices.Grow(p.buf, min(size, l.ReplayBytes))
 		for i := range page.Messages {
 			m := &page.Messages[i]
 			if next > at.Offset {

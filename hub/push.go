@@ -44,6 +44,9 @@ func appendPush(dst []byte, room, epoch string, m *Message) []byte {
 
 var scratch = sync.Pool{New: func() any { return new([]byte) }}
 
+// pushMost is about how many bytes a push takes at most.
+func pushMost(room string, m *Message) int { return len(m.Payload) + len(m.Action) + len(room) + 192 }
+
 // appendPushFrame appends the push as one text frame.
 func appendPushFrame(dst []byte, room, epoch string, m *Message) []byte {
 	s := scratch.Get().(*[]byte)
