@@ -16,7 +16,7 @@ import (
 
 // The guides, in reading order.
 var slugs = []string{
-	"quickstart", "login", "socket", "socketio", "pay", "push", "mail", "hooks", "simulator", "admin", "articles", "operate", "loadtest", "errors", "troubleshooting",
+	"quickstart", "login", "socket", "socketio", "pay", "push", "mail", "hooks", "simulator", "admin", "articles", "operate", "loadtest", "capacity", "errors", "troubleshooting",
 }
 
 // A guide is one Markdown page in one language.
