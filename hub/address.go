@@ -26,7 +26,8 @@ func (h *Hub) addressShard(a netip.Addr) *addressShard {
 	return &h.addresses[n%hubShards]
 }
 
-// registerAddress lists c; one too many replaces the oldest that is open, or goes itself.
+// registerAddress lists c; one too many replaces the oldest that is open, or goes itself. Those that are closing count
+// until they are gone.
 func (h *Hub) registerAddress(c *Conn, a netip.Addr) {
 	sh := h.addressShard(a)
 	sh.mu.Lock()
@@ -48,6 +49,9 @@ func (h *Hub) registerAddress(c *Conn, a netip.Addr) {
 		if goes = c; h.limits.AddressFull == CloseOldest {
 			for goes = list.oldest; goes != c && goes.isClosing(); {
 				goes = goes.newer
+			}
+			if goes == c { // all others are on their way
+				goes = nil
 			}
 		}
 	}

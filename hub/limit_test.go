@@ -55,7 +55,7 @@ func TestLimit_manyAtOnce(t *testing.T) {
 						t.Errorf("%d sockets of one user", n)
 					}
 				}
-				if n := h.Stats().Sockets; n > 5 || n < 3 {
+				if n := h.Stats().Sockets; n > 5 || n < 1 { // those that one rule closes count for the other until they are gone
 					t.Errorf("%d sockets of one address", n)
 				}
 				if err := h.CheckConsistency(); err != nil {

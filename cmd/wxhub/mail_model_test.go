@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -279,7 +280,7 @@ func testMailModel(t *testing.T, w *mailWorld) {
 				for _, o := range world {
 					for _, d := range o.devices {
 						d.mu.Lock()
-						wrong, has := d.wrong, d.has
+						wrong, has := d.wrong, slices.Clone(d.has)
 						d.mu.Unlock()
 						if wrong != "" {
 							rt.Fatalf("%s: %s", o.user, wrong)

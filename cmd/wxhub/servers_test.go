@@ -263,7 +263,15 @@ func startPostgresServer(t *testing.T) *server {
 	}
 	address := spareAddress(t)
 	_, port, _ := net.SplitHostPort(address)
-	return startServer(t, address, func() *exec.Cmd {
+	s := startServer(t, address, func() *exec.Cmd {
 		return run("postgres", "-D", data, "-k", dir, "-p", port, "-c", "listen_addresses=127.0.0.1", "-c", "fsync=off", "-c", "shared_buffers=32MB")
 	})
+	for end := time.Now().Add(patience); ; time.Sleep(50 * time.Millisecond) { // it listens before it is ready
+		if run("pg_isready", "-h", "127.0.0.1", "-p", port, "-U", "postgres").Run() == nil {
+			return s
+		}
+		if time.Now().After(end) {
+			t.Fatal("PostgreSQL never became ready")
+		}
+	}
 }
