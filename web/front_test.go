@@ -22,7 +22,7 @@ const plainHandshake = "GET /ws?token=t HTTP/1.1\r\nHost: hub\r\nConnection: Upg
 // startFront serves a small handler behind a Front: /ws echoes one frame, /refuse refuses, /panic panics, the rest tells who
 // served it.
 func startFront(t *testing.T, patience time.Duration) (addr string) {
-	var upgrader websocket.Upgrader
+	upgrader := websocket.Upgrader{ReadBufferSize: 512, WriteBufferSize: 512} // of its own: those of Hijack are lent
 	mux := http.NewServeMux()
 	mux.HandleFunc("/ws", func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Query().Get("token") == "" || r.RemoteAddr == "" {
