@@ -9,7 +9,7 @@ import (
 // What a page of another origin may send and read, and for how long (seconds) a browser remembers it. No credentials:
 // nothing here lives in cookies.
 const (
-	corsMethods = "GET, POST, PATCH, DELETE"
+	corsMethods = "GET, POST, PUT, PATCH, DELETE"
 	corsHeaders = "Authorization, Content-Type, X-API-Key, Accept-Language"
 	corsExposed = "Retry-After, WWW-Authenticate, X-Request-Id"
 	corsMaxAge  = "600"

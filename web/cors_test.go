@@ -40,7 +40,7 @@ func TestCORS(t *testing.T) {
 						t.Errorf("preflight does not allow %s: %q", header, allowed)
 					}
 				}
-				for _, method := range []string{"GET", "POST", "PATCH", "DELETE"} {
+				for _, method := range []string{"GET", "POST", "PUT", "PATCH", "DELETE"} {
 					if !strings.Contains(h.Get("Access-Control-Allow-Methods"), method) {
 						t.Errorf("preflight does not allow %s", method)
 					}
