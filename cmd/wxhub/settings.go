@@ -17,6 +17,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/go-viper/mapstructure/v2"
 	"github.com/knadh/koanf/parsers/yaml"
 	"github.com/knadh/koanf/providers/file"
 	"github.com/knadh/koanf/v2"
@@ -153,13 +154,13 @@ func (s *Settings) readFile(path string) error {
 		case key == "rooms":
 			errs = append(errs, wrapKey(path, key, s.readRooms(value)))
 		case key == "products":
-			errs = append(errs, wrapKey(path, key, k.Unmarshal(key, &s.Products)))
+			errs = append(errs, wrapKey(path, key, readList(value, &s.Products)))
 		case key == "hooks":
-			errs = append(errs, wrapKey(path, key, k.Unmarshal(key, &s.Hooks)))
+			errs = append(errs, wrapKey(path, key, readList(value, &s.Hooks)))
 		case key == "fallbacks":
-			errs = append(errs, wrapKey(path, key, k.Unmarshal(key, &s.Fallbacks)))
+			errs = append(errs, wrapKey(path, key, readList(value, &s.Fallbacks)))
 		case key == "replies":
-			errs = append(errs, wrapKey(path, key, k.Unmarshal(key, &s.Replies)))
+			errs = append(errs, wrapKey(path, key, readList(value, &s.Replies)))
 		case !known(name):
 			errs = append(errs, fmt.Errorf("%s: %w", path, unknownSetting(key, strings.ToLower)))
 		default:
@@ -172,6 +173,16 @@ func (s *Settings) readFile(path string) error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// readList takes a list of structs as YAML gives it. A key that they do not have is an error: what it was meant to say
+// would be missing in silence.
+func readList(value, list any) error {
+	d, err := mapstructure.NewDecoder(&mapstructure.DecoderConfig{Result: list, TagName: "koanf", WeaklyTypedInput: true, ErrorUnused: true})
+	if err != nil {
+		return err
+	}
+	return d.Decode(value)
 }
 
 func wrapKey(path, key string, err error) error {

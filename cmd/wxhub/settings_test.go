@@ -212,3 +212,23 @@ func TestSettings_fallbacks(t *testing.T) {
 		t.Errorf("read %+v %+v %+v", r, r.Custom, r.Subscribe)
 	}
 }
+
+// A key that no list has is named: a rule without its quiet hours would wake people.
+func TestSettings_unknownKeysOfLists(t *testing.T) {
+	yaml := filepath.Join(t.TempDir(), "wxhub.yaml")
+	for list, text := range map[string]string{
+		"products":  "products:\n  - {id: tea, name: 茶, price: 1280, discribed: leaves}\n",
+		"hooks":     "hooks:\n  - {name: shop, url: https://shop.example/hook, discribed: x}\n",
+		"replies":   "replies:\n  - {keyword: hi, text: hello, discribed: x}\n",
+		"fallbacks": "fallbacks:\n  - {action: order.paid, after: 60, custom: {text: paid}, discribed: \"22:00-08:00\"}\n",
+		"custom":    "fallbacks:\n  - {action: order.paid, after: 60, custom: {text: paid, discribed: x}}\n",
+	} {
+		if err := os.WriteFile(yaml, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		_, err := loadSettings(yaml, nil)
+		if err == nil || !strings.Contains(err.Error(), "discribed") || !strings.Contains(err.Error(), yaml) || !strings.Contains(err.Error(), list) {
+			t.Errorf("%s with an unknown key: %v", list, err)
+		}
+	}
+}
