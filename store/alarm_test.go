@@ -259,6 +259,12 @@ func testShipments(t *testing.T, open opener) {
 	if third := must(db.PutShipment(ctx, express, nil))(t); third.Version != second.Version+1 { // after a failure the same is told again
 		t.Errorf("%+v", third)
 	}
+	if _, _, err := db.RecordPush(ctx, Push{Key: "shipped", AppID: "wx1", Settled: &Settlement{OutTradeNo: "ORDER2"}}); err != nil {
+		t.Fatal(err)
+	}
+	if s = must(db.Shipment(ctx, "ORDER2"))(t); s.State != ShipmentWaiting {
+		t.Errorf("an older version's event marked a newer one: %+v", s)
+	}
 	for _, told := range []Settlement{{OutTradeNo: "ORDER2", ReceivedAt: c.now()}, {OutTradeNo: "ORDER2", SettledAt: c.now()}, {OutTradeNo: "ORDER2", ReceivedAt: c.now()}, {OutTradeNo: "UNKNOWN", SettledAt: c.now()}} {
 		if _, _, err := db.RecordPush(ctx, Push{Key: fmt.Sprint(told, c.now()), AppID: "wx1", Settled: &told}); err != nil {
 			t.Fatal(err)

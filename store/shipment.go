@@ -157,7 +157,8 @@ type Settlement struct {
 	ReceivedAt, SettledAt time.Time // zero: not yet
 }
 
-// settle notes a Settlement; an order that nobody shipped here gets a row of its own.
+// settle notes a Settlement; an order that nobody shipped here gets a row of its own. That WeChat was told says nothing of
+// a row that is there: a newer version may wait to be told.
 func (t *tx) settle(s Settlement) error {
 	o, err := t.order(s.OutTradeNo)
 	if err == ErrNotFound {
@@ -175,7 +176,7 @@ func (t *tx) settle(s Settlement) error {
 	}
 	_, err = t.exec(`INSERT INTO shipments (out_trade_no, state, logistics, complete, asked_by, asked_at, told_at, received_at, settled_at)
 		VALUES (?, ?, ?, ?, 'WeChat', ?, ?, ?, ?) ON CONFLICT (out_trade_no) DO UPDATE SET
-		state = CASE WHEN shipments.settled_at > 0 THEN shipments.state WHEN shipments.received_at > 0 AND excluded.state = 'told' THEN shipments.state ELSE excluded.state END,
+		state = CASE WHEN shipments.settled_at > 0 OR excluded.state = 'told' THEN shipments.state ELSE excluded.state END,
 		received_at = CASE WHEN excluded.received_at > 0 THEN excluded.received_at ELSE shipments.received_at END,
 		settled_at = CASE WHEN excluded.settled_at > 0 THEN excluded.settled_at ELSE shipments.settled_at END`,
 		o.OutTradeNo, state, 1, true, stamp(t.now), stamp(t.now), stamp(s.ReceivedAt), stamp(s.SettledAt))
