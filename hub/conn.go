@@ -57,7 +57,6 @@ type Conn struct {
 
 // serve reads until the socket ends. While nothing comes it holds no buffer and little stack.
 func (c *Conn) serve() {
-	defer c.end()
 	for {
 		switch {
 		case len(c.early) > 0:
@@ -68,6 +67,11 @@ func (c *Conn) serve() {
 			c.early = c.one[:n]
 		}
 		if !c.turns() {
+			c.end()
+			return
+		}
+		if c.speaks.plain() != encodeNative { // it said something, as Socket.IO's clients do who only listen, and the stack has grown
+			go c.serve()
 			return
 		}
 	}
