@@ -114,6 +114,7 @@ type Stats struct {
 	BadFrames                     uint64
 	Closed                        map[int]uint64 // by close code
 	Recovered, NotRecovered       uint64
+	MailHeads, MailHeadBatches    uint64 // mailboxes whose position was asked for, in so many questions
 }
 
 // Errors that callers test.
@@ -385,6 +386,7 @@ func (h *Hub) Stats() Stats {
 		Sockets: int(h.sockets.Load()), Published: h.published.Load(), Delivered: h.delivered.Load(),
 		Written: h.written.Load(), Dropped: h.dropped.Load(), BadFrames: h.badFrames.Load(),
 		Recovered: h.recovered.Load(), NotRecovered: h.notRecovered.Load(),
+		MailHeads: h.mailHeads.rooms.Load(), MailHeadBatches: h.mailHeads.batches.Load(),
 	}
 	for i := range hubShards {
 		h.rooms[i].mu.RLock()

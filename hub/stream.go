@@ -6,6 +6,7 @@ import (
 	"runtime"
 	"runtime/debug"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -166,6 +167,8 @@ type batcher[T any] struct {
 	mu      sync.Mutex
 	waiting []*questions[T]
 	running bool
+
+	rooms, batches atomic.Uint64 // asked for so far, in so many batches
 }
 
 // questions are asked together. answers and err are written before done is closed.
@@ -207,9 +210,27 @@ func (b *batcher[T]) get(ctx context.Context, room string) (answer T, err error)
 	return answer, q.err
 }
 
+// gather lets those come along who are about to ask: it steps back as long as the batch grows by that. It sets no time,
+// and with nobody else on the processors it costs nothing.
+func (b *batcher[T]) gather() {
+	for before := -1; ; {
+		b.mu.Lock()
+		n := 0
+		for _, q := range b.waiting {
+			n += len(q.rooms)
+		}
+		b.mu.Unlock()
+		if n == before || n == 0 || n >= batchRooms {
+			return
+		}
+		before = n
+		runtime.Gosched()
+	}
+}
+
 func (b *batcher[T]) run() {
 	for {
-		runtime.Gosched() // who is about to ask comes along
+		b.gather()
 		b.mu.Lock()
 		if len(b.waiting) == 0 {
 			b.waiting = nil
@@ -220,6 +241,8 @@ func (b *batcher[T]) run() {
 		q := b.waiting[0]
 		b.waiting = b.waiting[1:]
 		b.mu.Unlock()
+		b.rooms.Add(uint64(len(q.rooms)))
+		b.batches.Add(1)
 		ctx, cancel := context.WithTimeout(b.hub.ctx, b.hub.patience)
 		q.err = protect(func() (err error) {
 			q.answers, err = b.ask(ctx, q.rooms)

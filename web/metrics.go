@@ -69,6 +69,8 @@ var (
 	badFramesTotal = desc("wxhub_bad_frames_total", "Frames of clients that made no sense.")
 	closedTotal    = desc("wxhub_closed_total", "Sockets closed, by code.", "code")
 	recoveredTotal = desc("wxhub_recoveries_total", "Joins with a position, by result.", "recovered")
+	mailHeadsTotal = desc("wxhub_mail_heads_total", "Mailboxes whose position was read for sockets that came.")
+	mailHeadsAsked = desc("wxhub_mail_head_batches_total", "Questions to the database in which they were read.")
 	brokerUp       = desc("wxhub_broker_up", "1: what this node says is seen to come round to it; without Redis always.")
 	brokerSilent   = desc("wxhub_broker_silent_seconds", "Since the last round trip over the subscription that is worst off.")
 	brokerReplaced = desc("wxhub_broker_subscriptions_replaced_total", "Subscriptions to Redis that broke and were replaced.")
@@ -150,6 +152,8 @@ func (f hubFigures) Collect(ch chan<- prometheus.Metric) {
 	count(badFramesTotal, h.BadFrames)
 	count(recoveredTotal, h.Recovered, "true")
 	count(recoveredTotal, h.NotRecovered, "false")
+	count(mailHeadsTotal, h.MailHeads)
+	count(mailHeadsAsked, h.MailHeadBatches)
 	for code, n := range h.Closed {
 		count(closedTotal, n, strconv.Itoa(code))
 	}
