@@ -5,7 +5,7 @@
 // Concurrency: one reader goroutine per socket, a flusher only while frames wait for the kernel. Lock
 // order: shards, Room.mu, chunk.mu, Conn.mu, wheel.mu, roll.mu; nothing blocks under any of them.
 // Lifecycle: Shutdown returns when every goroutine that the Hub started has ended.
-// Dependencies: gorilla/websocket and go-redis; never wechat, store or web.
+// Dependencies: gorilla/websocket, go-redis and hub/socketio; never wechat, store or web.
 package hub
 
 import (

@@ -35,13 +35,18 @@ const (
 // plain is the encoding without compression.
 func (e encoding) plain() encoding { return e % formats }
 
-// appendPush appends m as one whole frame.
+// appendPush appends m as whole frames: more than one where it has binary values.
 func (e encoding) appendPush(dst []byte, room, epoch string, m *Message) []byte {
 	if e >= formats {
 		s := scratch.Get().(*[]byte)
 		defer scratch.Put(s)
 		*s = e.plain().appendPush((*s)[:0], room, epoch, m)
-		return deflateFrame(dst, *s)
+		for frames := *s; len(frames) > 0; {
+			n := frameEnd(frames, 1)
+			dst = deflateFrame(dst, frames[:n])
+			frames = frames[n:]
+		}
+		return dst
 	}
 	if e != encodeNative {
 		return e.appendEvent(dst, room, epoch, m)

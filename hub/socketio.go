@@ -31,10 +31,10 @@ type ConnectError struct {
 
 func (e *ConnectError) Error() string { return "hub: " + e.Word + ": " + e.Text }
 
-const (
-	connectWait = 10 * time.Second // within which a client must have come in
-	answerShare = 5                // a heartbeat is answered within 4/5 of the time between two of them
-)
+const connectWait = 10 * time.Second // within which a client must have come in
+
+// answerWait is how long a client may take to answer a heartbeat: 20 s where one goes out every 25 s.
+func (h *Hub) answerWait() time.Duration { return h.heartbeat * 4 / 5 }
 
 // A socketIO is one client that speaks Socket.IO: versions 2 (V3 of Engine.IO) and 3 and 4 (V4).
 type socketIO struct {
@@ -116,8 +116,7 @@ func (h *Hub) AcceptSocketIO(w http.ResponseWriter, r *http.Request, d Door) err
 	l.beatAt = c.opened
 	c.greet(func() {
 		defer c.uncork()
-		interval := h.heartbeat
-		c.sendText(socketio.AppendOpen(nil, sid, interval, interval*(answerShare-1)/answerShare, h.limits.FrameBytes))
+		c.sendText(socketio.AppendOpen(nil, sid, h.heartbeat, h.answerWait(), h.limits.FrameBytes))
 		if l.version == socketio.V3 {
 			l.connect(c, nil)
 		}
@@ -279,8 +278,7 @@ func (l *socketIO) connect(c *Conn, auth json.RawMessage) {
 
 // beat keeps the heartbeat: V4 is asked, V3 asks by itself.
 func (l *socketIO) beat(c *Conn, now int64) (out []byte, next int64) {
-	interval := int64(c.hub.heartbeat)
-	timeout := interval * (answerShare - 1) / answerShare
+	interval, timeout := int64(c.hub.heartbeat), int64(c.hub.answerWait())
 	if c.session.Load().User == "" && now-c.opened >= min(int64(connectWait), interval) {
 		c.close(DisconnectSilent)
 		return nil, 0

@@ -743,6 +743,33 @@ func TestSocketIO_binary(t *testing.T) {
 	}
 }
 
+// Clients of version 2 may have it compressed, binary values too; the others hear it plain.
+func TestSocketIO_compressed(t *testing.T) {
+	h := newTestHub(t, Options{Compression: true})
+	addr := both(t, h)
+	d := &websocket.Dialer{EnableCompression: true}
+	long := strings.Repeat("tea and cups ", 100)
+	for eio := 3; eio <= 4; eio++ {
+		l := dialPhone(t, d, addr, eio, "user=ada&room=notice")
+		if eio == 3 {
+			l.text()
+			l.want("welcome")
+		} else {
+			l.enter("")
+		}
+		publish(t, h, "notice", say("sale", fmt.Sprintf(`[%q,{"$binary":"AQID"}]`, long)))
+		if e := l.want("sale"); !strings.Contains(e.raw, long) || !strings.HasPrefix(e.raw, "451-") {
+			t.Errorf("heard %s", e.raw)
+		}
+		if kind, data, err := l.ws.ReadMessage(); err != nil || kind != websocket.BinaryMessage || !bytes.HasSuffix(data, []byte{1, 2, 3}) {
+			t.Errorf("got %d %x %v", kind, data, err)
+		}
+		if got := h.room("notice").speak; eio == 3 && got[encodeSocketIO3+formats] != 1 || eio == 4 && got[encodeSocketIO4] != 1 {
+			t.Errorf("speak %v", got)
+		}
+	}
+}
+
 // One order for all, whatever they speak.
 func TestSocketIO_mixedRoomOneOrder(t *testing.T) {
 	h := newTestHub(t, Options{})

@@ -85,7 +85,7 @@ func (c *Client) nudge() {
 	}
 }
 
-// say sends a packet with its attachments, nothing between them.
+// packet sends a packet with its attachments, nothing between them.
 func (c *Client) packet(p *Packet) {
 	frames := make([]Frame, 1, 1+len(p.Attachments))
 	frames[0] = Frame{Kind: FrameMessage, Data: AppendPacket(nil, p)}
