@@ -168,17 +168,22 @@ type candidate struct {
 	lane
 }
 
-// claimable finds due rows that have nothing before them in their lane that is not due (deferred or leased).
+// claimable finds due rows that begin their lane, or follow such rows: before them nothing waits in it that is deferred or
+// leased, or was so a moment ago.
 func (t *tx) claimable(kinds []TellingKind, n int) (found []candidate, err error) {
 	for _, kind := range kinds {
-		blocked := make(map[string]int64) // by recipient: the first row that is not due
+		blocked := make(map[string]int64) // by recipient: the first row that is not a candidate
+		seen := make(map[int64]bool)      // candidates
 		for after, full := int64(0), true; full && err == nil && len(found) < n; {
 			var page []candidate
 			if page, err = t.due(kind, after, n, blocked); err != nil || len(page) == 0 {
 				break
 			}
 			full, after = len(page) == n, page[len(page)-1].seq
-			if err = t.block(kind, page, blocked); err != nil {
+			for _, c := range page {
+				seen[c.seq] = true
+			}
+			if err = t.block(kind, page, seen, blocked); err != nil {
 				break
 			}
 			for _, c := range page {
@@ -207,8 +212,9 @@ func (t *tx) due(kind TellingKind, after int64, n int, blocked map[string]int64)
 	return page, err
 }
 
-// block finds out which lanes of a page have a row that is not due, and where the first one stands.
-func (t *tx) block(kind TellingKind, page []candidate, blocked map[string]int64) error {
+// block finds the first row in each lane of a page that is no candidate. On PostgreSQL it sees a later moment than due did:
+// what was given back in between was not seen there, and blocks here.
+func (t *tx) block(kind TellingKind, page []candidate, seen map[int64]bool, blocked map[string]int64) error {
 	lanes := make(map[string]bool, len(page))
 	for _, c := range page {
 		lanes[c.to] = true
@@ -216,12 +222,14 @@ func (t *tx) block(kind TellingKind, page []candidate, blocked map[string]int64)
 	marks, names := list(slices.Collect(maps.Keys(lanes)))
 	return t.rows(func(scan func(...any) error) error {
 		var to string
-		var first int64
-		err := scan(&to, &first)
-		blocked[to] = first
+		var seq int64
+		err := scan(&to, &seq)
+		if first, is := blocked[to]; !seen[seq] && (!is || seq < first) {
+			blocked[to] = seq
+		}
 		return err
-	}, "SELECT recipient, MIN(seq) FROM outbox WHERE state = 0 AND kind = ? AND due_at > ? AND recipient IN "+marks+" GROUP BY recipient",
-		append([]any{kind, stamp(t.now)}, names...)...)
+	}, "SELECT recipient, seq FROM outbox WHERE state = 0 AND kind = ? AND seq <= ? AND recipient IN "+marks,
+		append([]any{kind, page[len(page)-1].seq}, names...)...)
 }
 
 // lockClaimable keeps those that this node may have: it locks them without waiting, and where a row of a lane is missed

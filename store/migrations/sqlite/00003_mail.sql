@@ -100,10 +100,14 @@ CREATE TABLE documents (
 
 ALTER TABLE outbox ADD COLUMN fresh_at INTEGER NOT NULL DEFAULT 0; -- when it was revived
 DROP INDEX outbox_waiting;
+DROP INDEX outbox_lane;
+CREATE INDEX outbox_lane ON outbox (kind, recipient, seq) WHERE state = 0;
 CREATE INDEX outbox_kind ON outbox (kind, seq) WHERE state = 0;
 
 -- +goose Down
 DROP INDEX outbox_kind;
+DROP INDEX outbox_lane;
+CREATE INDEX outbox_lane ON outbox (kind, recipient, due_at, seq) WHERE state = 0;
 CREATE INDEX outbox_waiting ON outbox (seq, due_at, kind, recipient) WHERE state = 0;
 ALTER TABLE outbox DROP COLUMN fresh_at;
 DROP TABLE documents;
