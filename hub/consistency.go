@@ -60,17 +60,22 @@ func (r *Room) check(fault func(string, ...any)) int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	users := make(map[string]int32)
+	var speak [encodings]int32
 	n := 0
 	for i, ch := range r.chunks {
 		ch.mu.Lock()
 		for seat, m := range ch.members {
 			n++
 			users[m.conn.user]++
+			speak[m.conn.speaks]++
 			if m.room != r || m.chunk != ch || m.seat != seat || ch.at != i {
 				fault("room %s: a member does not know its seat", r.name)
 			}
 		}
 		ch.mu.Unlock()
+	}
+	if speak != r.speak {
+		fault("room %s counts %v members by encoding and has %v", r.name, r.speak, speak)
 	}
 	if n != r.size {
 		fault("room %s counts %d members and has %d", r.name, r.size, n)

@@ -20,8 +20,8 @@ type Room struct {
 
 	mu      sync.Mutex // guards what follows
 	state   roomState
-	begin   bool          // it has started, or failed to
-	ready   chan struct{} // closed when begin is set; made for the first who waits
+	decided bool          // it has started, or failed to
+	ready   chan struct{} // closed when decided is set; made for the first who waits
 	err     error         // why it did not start
 	at      Position      // the newest message taken in
 	seq     uint64        // numbers every message taken in here, also those without Offset
@@ -118,7 +118,7 @@ func (h *Hub) hold(name string) (r *Room, first bool) {
 // started waits until the room has started. The caller holds a pin.
 func (r *Room) started(ctx context.Context) error {
 	r.mu.Lock()
-	if r.begin {
+	if r.decided {
 		defer r.mu.Unlock()
 		return r.err
 	}
@@ -202,7 +202,7 @@ func (r *Room) begun(at Position, err error) {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.begin, r.err = true, err
+	r.decided, r.err = true, err
 	if r.ready != nil {
 		close(r.ready)
 		r.ready = nil
