@@ -13,8 +13,8 @@ import (
 	"time"
 )
 
-// tongues are the clients that a room may have.
-var tongues = []string{"native", "socketio3", "socketio4"}
+// tongues are the clients that a room may have; the last has heard of another room, too.
+var tongues = []string{"native", "socketio3", "socketio4", "socketio4rooms"}
 
 // dialTongue opens a socket in the room notice that reads nothing yet.
 func dialTongue(b *testing.B, addr, tongue string, i int) net.Conn {
@@ -23,9 +23,12 @@ func dialTongue(b *testing.B, addr, tongue string, i int) net.Conn {
 		b.Skipf("skipped: %v", err)
 	}
 	b.Cleanup(func() { _ = nc.Close() })
-	path := map[string]string{"native": "/ws?", "socketio3": "/socket.io/?EIO=3&transport=websocket&", "socketio4": "/socket.io/?EIO=4&transport=websocket&"}[tongue]
+	path := "/ws?"
+	if version, ok := strings.CutPrefix(tongue, "socketio"); ok {
+		path = "/socket.io/?EIO=" + version[:1] + "&transport=websocket&"
+	}
 	_, _ = fmt.Fprintf(nc, "GET %suser=u%d&room=notice HTTP/1.1\r\nHost: hub\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n", path, i)
-	if tongue == "socketio4" {
+	if strings.HasPrefix(tongue, "socketio4") {
 		buf := make([]byte, 4096)
 		for got := []byte(nil); !bytes.Contains(got, []byte(`"maxPayload"`)); {
 			n, err := nc.Read(buf)
@@ -77,6 +80,9 @@ func BenchmarkTongues(b *testing.B) {
 					r := h.room("notice")
 					return r != nil && r.count() == n
 				})
+				if tongue == "socketio4rooms" {
+					publish(b, h, "all", Message{Action: "purchase", Payload: benchPayload})
+				}
 			}
 			m := Message{Action: "purchase", Payload: benchPayload, At: time.Now()}
 			const burst = 64

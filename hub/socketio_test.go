@@ -764,7 +764,11 @@ func TestSocketIO_compressed(t *testing.T) {
 		if kind, data, err := l.ws.ReadMessage(); err != nil || kind != websocket.BinaryMessage || !bytes.HasSuffix(data, []byte{1, 2, 3}) {
 			t.Errorf("got %d %x %v", kind, data, err)
 		}
-		if got := h.room("notice").speak; eio == 3 && got[encodeSocketIO3+formats] != 1 || eio == 4 && got[encodeSocketIO4] != 1 {
+		r := h.room("notice")
+		r.mu.Lock()
+		got := r.speak
+		r.mu.Unlock()
+		if eio == 3 && got[encodeSocketIO3+formats] != 1 || eio == 4 && got[encodeSocketIO4] != 1 {
 			t.Errorf("speak %v", got)
 		}
 	}
