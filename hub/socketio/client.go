@@ -3,6 +3,7 @@ package socketio
 import (
 	"errors"
 	"fmt"
+	"io"
 	"runtime/debug"
 	"sync"
 	"time"
@@ -324,6 +325,12 @@ func (c *Client) write(opened time.Time) {
 		case <-c.wake:
 		case <-timer.C:
 		case <-c.gone:
+			c.mu.Lock()
+			closing, code, reason := c.closing, c.code, c.reason
+			c.mu.Unlock()
+			if closing { // the reader ended because of what it read
+				c.goodbye(code, reason)
+			}
 			return
 		}
 	}
@@ -372,10 +379,22 @@ func (c *Client) beat(opened time.Time, asked *time.Time) time.Duration {
 // goodbye says why and gives the client time to answer.
 func (c *Client) goodbye(code int, reason string) {
 	by := time.Now().Add(writeWait)
+	alone := false // the reader has ended because of what it read
+	select {
+	case <-c.gone:
+		alone = true
+	default:
+	}
 	if c.ws.WriteControl(websocket.CloseMessage, websocket.FormatCloseMessage(code, reason), by) != nil {
 		return
 	}
 	_ = c.ws.SetReadDeadline(by)
+	if alone { // closing with unread bytes would reset the connection and destroy what was said last
+		if half, ok := c.ws.NetConn().(interface{ CloseWrite() error }); ok && half.CloseWrite() == nil {
+			_, _ = io.Copy(io.Discard, io.LimitReader(c.ws.NetConn(), lingerBytes))
+		}
+		return
+	}
 	select {
 	case <-c.gone:
 	case <-time.After(writeWait):

@@ -57,7 +57,10 @@ func (o Options) defaults() Options {
 	return o
 }
 
-const writeWait = 5 * time.Second // for one write, and for a goodbye
+const (
+	writeWait   = 5 * time.Second // for one write, and for a goodbye
+	lingerBytes = 1 << 20         // of a client that broke the protocol: read and thrown away after the goodbye
+)
 
 // A Server takes connections and hands what they say to handlers. All methods are safe for concurrent use.
 type Server struct {
