@@ -667,7 +667,7 @@ func TestRefundNotify(t *testing.T) {
 		if !v2 && s.log.having("ERROR ALARM") == alarms {
 			t.Error("no alarm of a refund that did not arrive")
 		}
-		if len(p.of("order.refunded")) != 0 {
+		if !v2 && len(p.of("order.refunded")) != 0 { // in version 2 the question found that the money had arrived
 			t.Error("told without money")
 		}
 		s.trigger(map[string]any{"event": "refund", "outRefundNo": "RF-1", "status": "SUCCESS"})
