@@ -171,7 +171,7 @@ func commitRows(b *testing.B, db *store.DB, what string) time.Duration {
 				default:
 					room := "notice"
 					if what == "many rooms" {
-						room = fmt.Sprint("room:", i%2000)
+						room = fmt.Sprint("shop:", i%2000) // without a rate, as notice is
 					}
 					_, _, err = db.RecordPush(b.Context(), store.Push{Key: id, AppID: "wx", Tell: func(store.Conversation, store.User) []store.Telling {
 						return []store.Telling{{Kind: store.TellRoom, To: room, ID: id, Action: "purchase", Payload: body}}
