@@ -1,6 +1,7 @@
 package hub
 
 import (
+	"context"
 	"os"
 	"runtime"
 	"runtime/debug"
@@ -22,14 +23,27 @@ func BenchmarkMillion(b *testing.B) {
 			b.Fatalf("WXHUB_BENCH_CONNS is %q", text)
 		}
 	}
-	h := newTestHub(b, Options{Mail: noMail{}})
+	h, err := New(Options{Mail: noMail{}})
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() {
+		if err := h.Shutdown(context.Background()); err != nil { // all at once, and however long it takes
+			b.Error(err)
+		}
+		if err := h.CheckConsistency(); err != nil {
+			b.Error(err)
+		}
+	})
 	ends := newSinks(h, nil)
 	before, rssBefore := memoryUsed(), resident()
 	began, cpuBegan := time.Now(), cpuSpent()
 	ends.openMany(b, n, "notice")
 	took, cpu := time.Since(began), cpuSpent()-cpuBegan
-	eventually(b, "all answered", func() bool { return h.Stats().Sockets == n && h.room("notice").count() == n })
-	after := memoryUsed()
+	if got := h.room("notice").count(); h.Stats().Sockets != n || got != n {
+		b.Fatalf("%d of %d are in the room", got, n)
+	}
+	after, rssAfter := memoryUsed(), resident()
 	m := say("purchase", string(benchPayload))
 	for i := 0; b.Loop(); i++ {
 		delivered := h.delivered.Load()
@@ -40,7 +54,7 @@ func BenchmarkMillion(b *testing.B) {
 		h.eachConn(func(c *Conn) { c.waitFlusher() })
 	}
 	b.ReportMetric(float64(after-before)/float64(n), "B/socket")
-	b.ReportMetric(float64(resident()-rssBefore)/float64(n), "RSS-B/socket")
+	b.ReportMetric(float64(rssAfter-rssBefore)/float64(n), "RSS-B/socket")
 	b.ReportMetric(float64(cpu.Milliseconds())*1000/float64(n), "open-CPU-ms/1000")
 	b.ReportMetric(float64(n)/took.Seconds(), "opened/s")
 }
