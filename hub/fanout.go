@@ -93,6 +93,7 @@ type batch struct {
 	at    Position // of its last message that has an Offset
 	mail  bool     // letters, of whose writing somebody wants to know
 	forms [encodings]form
+	worn  wardrobe
 }
 
 // A form is a batch in one encoding. It is empty where no member needs it.
@@ -211,17 +212,18 @@ func (m *member) hear(b *batch) int {
 		}
 		return p.frames
 	}
-	c.handLocked(m, p, b.at)
+	c.handLocked(m, p, b.at, &b.worn)
 	if b.mail {
 		m.owe(from, to)
 	}
 	return p.frames
 }
 
-// handLocked hands frames of a room to the member's socket: what was said in it up to at. The caller holds c.mu.
-func (c *Conn) handLocked(m *member, p piece, at Position) {
+// handLocked hands frames of a room to the member's socket: what was said in it up to at. w is that of the batch that
+// they are of; nil: they are for this socket alone. The caller holds c.mu.
+func (c *Conn) handLocked(m *member, p piece, at Position, w *wardrobe) {
 	if l, ok := c.proto.(*socketIO); ok {
-		l.hand(c, m, p, at)
+		l.hand(c, m, p, at, w)
 		return
 	}
 	c.sendLocked(p)

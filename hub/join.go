@@ -134,13 +134,13 @@ func (c *Conn) settle(joined []*joining, first func() []byte) bool {
 			continue
 		}
 		if j.replay.n > 0 {
-			c.handLocked(j.m, piece{buf: j.replay.buf, frames: j.replay.n, replay: true}, j.replay.end(j.at))
+			c.handLocked(j.m, piece{buf: j.replay.buf, frames: j.replay.n, replay: true}, j.replay.end(j.at), nil)
 			if j.room.letters() {
 				j.m.owe(j.replay.first, j.replay.first+uint64(j.replay.n)-1)
 			}
 		}
 		for _, p := range j.m.held.pieces {
-			c.handLocked(j.m, p, j.m.held.at)
+			c.handLocked(j.m, p, j.m.held.at, nil)
 		}
 		j.m.owe(j.m.held.from, j.m.held.to)
 		j.m.held = nil

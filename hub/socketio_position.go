@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"slices"
 	"strings"
+	"sync"
 
 	"wxhub/hub/socketio"
 )
@@ -226,15 +227,30 @@ func (l *socketIO) positionEvent() []byte {
 
 // hand hands shared frames of a room to a client, with its position in other rooms beside each, and notes that the room
 // was handed to it up to at. Where at.Offset is 0 it stands where it stood. The caller holds c.mu.
-func (l *socketIO) hand(c *Conn, m *member, p piece, at Position) {
-	if l.version == socketio.V4 {
-		s := scratch.Get().(*[]byte)
-		defer scratch.Put(s)
-		if l.lasting == "" || len(l.marks) > tailRooms {
-			*s = appendBare((*s)[:0], p.buf)
-			p.buf, p.lent = *s, true
-		} else if rest := l.appendMarks(make([]byte, 0, 128), m); len(rest) > 0 {
-			*s = appendBeside((*s)[:0], p.buf, rest)
+func (l *socketIO) hand(c *Conn, m *member, p piece, at Position, w *wardrobe) {
+	var own *mark
+	alone := l.left == ""
+	for i := range l.marks {
+		k := &l.marks[i]
+		if k.m == m {
+			own = k
+		} else if k.moved && !k.m.gone {
+			alone = false
+		}
+	}
+	bare := l.lasting == "" || len(l.marks) > tailRooms
+	if l.version == socketio.V4 && (bare || !alone) {
+		var text [256]byte
+		rest := text[:0]
+		if !bare {
+			rest = l.appendMarks(rest, m)
+		}
+		if worn := w.of(p.buf, rest, bare); worn != nil {
+			p.buf = worn
+		} else {
+			s := scratch.Get().(*[]byte)
+			defer scratch.Put(s)
+			*s = dress((*s)[:0], p.buf, rest, bare)
 			p.buf, p.lent = *s, true
 		}
 	}
@@ -242,15 +258,57 @@ func (l *socketIO) hand(c *Conn, m *member, p piece, at Position) {
 	if at.Offset == 0 {
 		return
 	}
-	for i := range l.marks {
-		k := &l.marks[i]
-		if k.m == m && (k.at.Epoch != at.Epoch || k.at.Offset < at.Offset) {
-			k.at, k.moved = at, true
-		}
+	if own != nil && (own.at.Epoch != at.Epoch || own.at.Offset < at.Offset) {
+		own.at, own.moved = at, true
 	}
-	if c.hub.isMail(m.room.rule) && c.session.Load().owns(m.room.rule, m.room.name) {
+	if r := m.room.rule; r.Mail && c.hub.isMail(r) && c.session.Load().owns(r, m.room.name) {
 		l.mail = max(l.mail, at.Offset)
 	}
+}
+
+// A wardrobe keeps what a batch looks like with the positions of other rooms beside it: most of those who hear it stand
+// at the same place there.
+type wardrobe struct {
+	mu    sync.Mutex
+	suits []suit
+}
+
+type suit struct {
+	of   *byte // the first of the frames
+	rest string
+	bare bool
+	buf  []byte
+}
+
+const mostSuits = 4 // of one batch; who fits none is dressed alone
+
+// of returns shared frames with rest beside their positions, or bare of them; nil: nobody else wears that. The wardrobe of
+// no batch is nil.
+func (w *wardrobe) of(frames, rest []byte, bare bool) []byte {
+	if w == nil {
+		return nil
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for i := range w.suits {
+		if s := &w.suits[i]; s.of == &frames[0] && s.bare == bare && s.rest == string(rest) {
+			return s.buf
+		}
+	}
+	if len(w.suits) == mostSuits {
+		return nil
+	}
+	buf := dress(make([]byte, 0, len(frames)+len(frames)/4+len(rest)), frames, rest, bare)
+	w.suits = append(w.suits, suit{&frames[0], string(rest), bare, buf})
+	return buf
+}
+
+// dress appends shared frames with rest beside their positions, or bare of them.
+func dress(dst, frames, rest []byte, bare bool) []byte {
+	if bare {
+		return appendBare(dst, frames)
+	}
+	return appendBeside(dst, frames, rest)
 }
 
 // appendBeside appends whole frames, with rest beside the position that ends some of them.
