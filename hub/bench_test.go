@@ -6,7 +6,6 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -196,39 +195,5 @@ func BenchmarkOpen(b *testing.B) {
 		if err := ends.open(fmt.Sprintf("u%07d", i), "notice"); err != nil {
 			b.Fatal(err)
 		}
-	}
-}
-
-// BenchmarkIdle prints what a joined, silent socket costs in Go's heap and stacks after a GC. The dialling
-// ends are in the same process and counted too (some 0.5 KiB each).
-func BenchmarkIdle(b *testing.B) {
-	const n = 5000
-	h := newTestHub(b, Options{})
-	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _ = h.Accept(w, r, session(r)) }))
-	b.Cleanup(srv.Close)
-	used := func() uint64 {
-		for range 4 { // stacks shrink by half at each
-			runtime.GC()
-		}
-		var m runtime.MemStats
-		runtime.ReadMemStats(&m)
-		b.Logf("heap %d, stacks %d", m.HeapAlloc, m.StackInuse)
-		return m.HeapAlloc + m.StackInuse
-	}
-	before := used()
-	for i := range n {
-		nc, err := net.Dial("tcp", srv.Listener.Addr().String())
-		if err != nil {
-			b.Skipf("skipped: %v", err)
-		}
-		b.Cleanup(func() { _ = nc.Close() })
-		_, _ = fmt.Fprintf(nc, "GET /ws?user=u%d&room=notice HTTP/1.1\r\nHost: hub\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n", i)
-	}
-	eventually(b, "all joined", func() bool {
-		r := h.room("notice")
-		return r != nil && r.count() == n
-	})
-	b.ReportMetric(float64(used()-before)/n, "B/socket")
-	for b.Loop() {
 	}
 }
