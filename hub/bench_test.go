@@ -168,7 +168,7 @@ func openSink(b *testing.B, ends *sinks, user string) *Conn {
 }
 
 // A socket that missed 100 messages joins and gets them, in one write.
-func BenchmarkJoin_recover100(b *testing.B) {
+func BenchmarkJoin_Recover100(b *testing.B) {
 	h := newTestHub(b, Options{Mail: noMail{}})
 	var at Position
 	for range 200 {
