@@ -19,10 +19,10 @@ import (
 )
 
 // All phones of a node come back at once, with the default limits, through a trusted proxy: within a minute everybody is
-// back, nobody was told to stay away, and the mailboxes were read in batches. 2,000 phones; 10,000 with
+// back, nobody was told to stay away, and the mailboxes were read in batches. 3,000 phones; 10,000 with
 // WXHUB_CHAOS=long.
 func TestReconnect_everybodyAtOnce(t *testing.T) {
-	phones := 2000
+	phones := 3000 // more than the handshakes of a second
 	if os.Getenv("WXHUB_CHAOS") == "long" {
 		phones = 10_000
 	}
