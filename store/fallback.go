@@ -179,6 +179,18 @@ func (db *DB) ExpireFallback(ctx context.Context, owner string, f Fallback, reas
 	return db.endClaim(ctx, owner, f, FallbackExpired, time.Time{}, reason, false)
 }
 
+// WakeHeld has all held letters looked at again: the rules changed.
+func (db *DB) WakeHeld(ctx context.Context) error {
+	err := db.engine.write(ctx, func(t *tx) error {
+		_, err := t.exec("UPDATE fallbacks SET state = ?, due_at = ?, at = ? WHERE state = ?", FallbackWaiting, stamp(t.now), stamp(t.now), FallbackHeld)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("wake held fallbacks: %w", err)
+	}
+	return nil
+}
+
 func (db *DB) endClaim(ctx context.Context, owner string, f Fallback, state string, due time.Time, reason string, seen bool) error {
 	err := db.engine.write(ctx, func(t *tx) error {
 		seenAt := stamp(f.SeenAt)

@@ -246,7 +246,9 @@ func testFallbacks(t *testing.T, open opener) {
 	check(t, db.EndFallback(ctx, "a", due[1], SendOutcome{Result: OutcomeRefused, Code: 43101, Reason: "none", Empty: true}, time.Minute))
 	check(t, db.HoldFallback(ctx, "a", due[1], "no_grant"))
 	c.move(time.Hour)
-	claim("a", 0) // held: only a quota or a grant wakes it
+	claim("a", 0) // held: only a quota, a grant or another rule wakes it
+	check(t, db.WakeHeld(ctx))
+	check(t, db.HoldFallback(ctx, "a", claim("a", 1)[0], "no_grant"))
 	quotaOf(t, db, "p2", "o1", nil, GrantChange{"t1", GrantAccepted})
 	f := claim("b", 1)[0]
 	begin(f, "b", ChannelSubscribe, "t1", BegunYes)

@@ -29,6 +29,7 @@ const (
 // The writer takes all transactions that wait, runs each in a savepoint and commits them together, so that one
 // fsync makes many durable. A transaction that fails is rolled back alone.
 type sqlite struct {
+	path    string // absolute
 	hold    *hold
 	keys    *keyring
 	now     func() time.Time
@@ -78,7 +79,7 @@ func openSQLite(ctx context.Context, path string, keys *keyring, now func() time
 	if err != nil {
 		return nil, err
 	}
-	s := &sqlite{hold: h, keys: keys, now: now, wake: wake,
+	s := &sqlite{path: path, hold: h, keys: keys, now: now, wake: wake,
 		jobs: make(chan *job), stop: make(chan struct{}), ended: make(chan struct{})}
 	if err := s.start(ctx, path); err != nil {
 		return nil, errors.Join(err, s.closeFiles())

@@ -123,20 +123,16 @@ func Open(ctx context.Context, o Options) (*DB, error) {
 	return db, nil
 }
 
-// readEpoch finds the name of this database's mail, and gives it one the first time.
-func (db *DB) readEpoch(ctx context.Context) (epoch string, err error) {
-	err = db.engine.write(ctx, func(t *tx) error {
-		if _, err := t.exec("INSERT INTO meta (name, value) VALUES ('epoch', ?) ON CONFLICT (name) DO NOTHING", newID()); err != nil {
-			return err
-		}
-		return t.row([]any{&epoch}, "SELECT value FROM meta WHERE name = 'epoch'")
-	})
-	return epoch, err
-}
-
 // Close waits for the changes that run and closes the store. Later calls fail with ErrClosed or the driver's error.
 func (db *DB) Close() error {
-	db.closeOnce.Do(func() { db.closeErr = db.engine.close() })
+	db.closeOnce.Do(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), renewWait)
+		defer cancel()
+		if err := db.renew(ctx); err != nil {
+			db.log.Warn("a copy of the database from before this stop may pass for it", "err", err)
+		}
+		db.closeErr = db.engine.close()
+	})
 	return db.closeErr
 }
 

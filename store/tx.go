@@ -18,6 +18,8 @@ type engine interface {
 	write(ctx context.Context, fn func(*tx) error) error
 	// read hands fn a reader; snapshot: all its queries see the same moment.
 	read(ctx context.Context, snapshot bool, fn func(*tx) error) error
+	// origin names what a copy of the database is not; same: was, which was written down in it before, is of this one.
+	origin(t *tx, was string) (now string, same bool, err error)
 	// close waits for the transactions that run; later ones fail with ErrClosed.
 	close() error
 }

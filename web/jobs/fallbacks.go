@@ -133,5 +133,8 @@ func (b *Fallbacks) Save(ctx context.Context, rules []FallbackRule, version int6
 	if err != nil {
 		return fmt.Errorf("fallbacks: save: %w", err)
 	}
-	return b.adopt(d)
+	if err := b.adopt(d); err != nil {
+		return err
+	}
+	return b.db.WakeHeld(ctx) // what no rule could send before, another one may
 }
