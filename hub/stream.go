@@ -159,7 +159,8 @@ func (r *Room) takePage(p Page) (done bool) {
 }
 
 // A batcher joins the questions of many callers: a lone one is asked at once, those that come while it
-// is asked go together in the next.
+// is asked go together in the next. In a wave (waveRooms within waveSpan, say all phones of a node that come back) it
+// waits for company, up to waveSpan, and no longer than the wave pauses for wavePause.
 type batcher[T any] struct {
 	hub *Hub
 	ask func(ctx context.Context, rooms []string) ([]T, error)
@@ -167,6 +168,8 @@ type batcher[T any] struct {
 	mu      sync.Mutex
 	waiting []*questions[T]
 	running bool
+	crowd   [2]int    // rooms asked for in the waveSpan that began at since, and in the one before
+	since   time.Time // zero: nobody has asked yet
 
 	rooms, batches atomic.Uint64 // asked for so far, in so many batches
 }
@@ -179,7 +182,12 @@ type questions[T any] struct {
 	done    chan struct{}
 }
 
-const batchRooms = 1000 // rooms asked for at once
+const (
+	batchRooms = 1000 // rooms asked for at once
+	waveRooms  = 32
+	waveSpan   = 100 * time.Millisecond
+	wavePause  = 5 * time.Millisecond
+)
 
 func (b *batcher[T]) get(ctx context.Context, room string) (answer T, err error) {
 	b.mu.Lock()
@@ -191,6 +199,7 @@ func (b *batcher[T]) get(ctx context.Context, room string) (answer T, err error)
 	q := b.waiting[last]
 	at := len(q.rooms)
 	q.rooms = append(q.rooms, room)
+	b.count(time.Now())
 	if !b.running {
 		b.running = b.hub.start(b.run)
 	}
@@ -210,21 +219,45 @@ func (b *batcher[T]) get(ctx context.Context, room string) (answer T, err error)
 	return answer, q.err
 }
 
-// gather lets those come along who are about to ask: it steps back as long as the batch grows by that. It sets no time,
-// and with nobody else on the processors it costs nothing.
+// count notes that a room is asked for now. The caller holds mu.
+func (b *batcher[T]) count(now time.Time) {
+	switch past := now.Sub(b.since); {
+	case past >= 2*waveSpan:
+		b.crowd, b.since = [2]int{}, now
+	case past >= waveSpan:
+		b.crowd, b.since = [2]int{0, b.crowd[0]}, b.since.Add(waveSpan)
+	}
+	b.crowd[0]++
+}
+
+// gather lets those come along who are about to ask: it steps back as long as the batch grows by that, which costs
+// nothing with nobody else on the processors. In a wave it does so for wavePause at a time.
 func (b *batcher[T]) gather() {
+	began := time.Now()
 	for before := -1; ; {
 		b.mu.Lock()
 		n := 0
 		for _, q := range b.waiting {
 			n += len(q.rooms)
 		}
+		wave := max(b.crowd[0], b.crowd[1]) >= waveRooms
 		b.mu.Unlock()
 		if n == before || n == 0 || n >= batchRooms {
 			return
 		}
 		before = n
-		runtime.Gosched()
+		if !wave {
+			runtime.Gosched()
+			continue
+		}
+		if time.Since(began) >= waveSpan {
+			return
+		}
+		select {
+		case <-time.After(wavePause):
+		case <-b.hub.ctx.Done():
+			return
+		}
 	}
 }
 

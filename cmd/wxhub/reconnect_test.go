@@ -19,7 +19,7 @@ import (
 )
 
 // All phones of a node come back at once, with the default limits, through a trusted proxy: within a minute everybody is
-// back, nobody was told to stay away, and the mailboxes were read in batches. 3,000 phones; 10,000 with
+// back, nobody was told to stay away, and the mailboxes were read in batches: about one for each tenth of a second. 3,000 phones; 10,000 with
 // WXHUB_CHAOS=long.
 func TestReconnect_everybodyAtOnce(t *testing.T) {
 	phones := 3000 // more than the handshakes of a second
@@ -56,7 +56,7 @@ func TestReconnect_everybodyAtOnce(t *testing.T) {
 		now := p.figures()
 		heads, batches := now["wxhub_mail_heads_total"]-before["wxhub_mail_heads_total"], now["wxhub_mail_head_batches_total"]-before["wxhub_mail_head_batches_total"]
 		t.Logf("%d phones %s in %.1f s, %d times told to try again; %.0f mailboxes read in %.0f questions", phones, what, took.Seconds(), retries, heads, batches)
-		if now["wxhub_sockets"] != float64(phones) || heads < float64(phones) || batches > heads*3/4 {
+		if now["wxhub_sockets"] != float64(phones) || heads < float64(phones) || batches > heads/8 {
 			t.Errorf("round %d: sockets %.0f, mailboxes %.0f, questions %.0f", round, now["wxhub_sockets"], heads, batches)
 		}
 		before = now
