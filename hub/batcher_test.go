@@ -11,11 +11,7 @@ import (
 // A lone question is asked at once; those of a wave go together, and wait at most waveSpan.
 func TestBatcher_wave(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h, err := New(Options{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer h.Close()
+		h := newTestHub(t, Options{})
 		b := batcher[int]{hub: h, ask: func(_ context.Context, rooms []string) ([]int, error) {
 			time.Sleep(100 * time.Microsecond)
 			return make([]int, len(rooms)), nil
