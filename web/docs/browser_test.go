@@ -27,7 +27,7 @@ func TestBrowser_viewerAndDoor(t *testing.T) {
 	ctx, site := openBrowser(t)
 	var mu sync.Mutex
 	var complaints []string
-	asked := 0
+	asked, unread := 0, map[network.RequestID]string{}
 	err := chromedp.Listen(ctx, func(event any) {
 		mu.Lock()
 		defer mu.Unlock()
@@ -38,10 +38,13 @@ func TestBrowser_viewerAndDoor(t *testing.T) {
 			complaints = append(complaints, e.Entry.Text+" "+e.Entry.URL)
 		case *network.EventRequestWillBeSent:
 			asked++
+			unread[e.RequestID] = e.Request.URL
 			u, err := url.Parse(e.Request.URL)
 			if err == nil && u.Scheme != "data" && u.Scheme+"://"+u.Host != site {
 				complaints = append(complaints, "asked "+e.Request.URL)
 			}
+		case *network.EventLoadingFinished:
+			delete(unread, e.RequestID)
 		}
 	})
 	if err != nil {
@@ -67,6 +70,11 @@ func TestBrowser_viewerAndDoor(t *testing.T) {
 	defer mu.Unlock()
 	if asked < 10 {
 		t.Errorf("only %d requests were seen: is the network watched?", asked)
+	}
+	for _, u := range unread {
+		if u == site+"/readyz" {
+			t.Error("the door page asked for /readyz and did not read the answer: that holds a connection")
+		}
 	}
 	for _, c := range complaints {
 		t.Errorf("the browser says: %s", c)
@@ -114,7 +122,7 @@ func openBrowser(t *testing.T) (ctx context.Context, site string) {
 	mux := http.NewServeMux()
 	mux.Handle("/docs/", Handler())
 	mux.Handle("/{$}", Door(DoorInfo{Demo: true, PhoneURL: "/phone/"}))
-	mux.HandleFunc("/readyz", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusOK) })
+	mux.HandleFunc("/readyz", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("ready\n")) })
 	mux.HandleFunc("/api/openapi.json", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
 		_, _ = w.Write([]byte(smallAPI))

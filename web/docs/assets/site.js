@@ -27,7 +27,11 @@
   if (state) {
     const look = async () => {
       let ok = false;
-      try { ok = (await fetch('/readyz', { cache: 'no-store' })).ok; } catch { /* not reachable: not ready */ }
+      try {
+        const answer = await fetch('/readyz', { cache: 'no-store' });
+        await answer.text(); // unread, it would hold its connection
+        ok = answer.ok;
+      } catch { /* not reachable: not ready */ }
       state.classList.toggle('good', ok);
       state.classList.toggle('bad', !ok);
       state.querySelector('span').textContent = ok ? state.dataset.ready : state.dataset.notReady;
