@@ -46,6 +46,8 @@ type route struct {
 	description  string
 	maxBody      int64 // 0: bodyBytes
 	errors       []int // statuses beyond those that every route has
+	// plain answers requests in the form that nearly all have; false: the general way does, for which r is as it came.
+	plain func(w http.ResponseWriter, r *http.Request) bool
 }
 
 // handle registers one operation: who may not is refused before the body is read, and every answer has the envelope.
@@ -55,12 +57,14 @@ func handle[I, O any](s *Server, rt route, h func(context.Context, *I) (O, error
 		Method:      rt.method, Path: rt.path, Summary: rt.summary, Description: rt.description, Tags: []string{rt.tag},
 		MaxBodyBytes: rt.maxBody, Errors: append([]int{http.StatusTooManyRequests, http.StatusInternalServerError}, rt.errors...),
 		Middlewares: huma.Middlewares{func(ctx huma.Context, next func(huma.Context)) {
+			r, w := humachi.Unwrap(ctx)
 			if e := rt.access.admit(requestOf(ctx.Context())); e != nil {
-				r, w := humachi.Unwrap(ctx)
 				s.fail(w, r, e)
 				return
 			}
-			next(ctx)
+			if rt.plain == nil || !rt.plain(w, r) {
+				next(ctx)
+			}
 		}},
 	}
 	if op.MaxBodyBytes == 0 {

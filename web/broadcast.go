@@ -61,6 +61,7 @@ func (s *Server) routeBroadcast() {
 		description: "With an `id` the same request may be sent again: it completes what is missing and answers the same. " +
 			"Another request under a used `id` is a conflict.",
 		errors: []int{http.StatusBadRequest, http.StatusConflict, http.StatusRequestEntityTooLarge, http.StatusServiceUnavailable},
+		plain:  s.servePlainBroadcast,
 	}, func(ctx context.Context, in *body[broadcastRequest]) (broadcastView, error) {
 		b, err := in.Body.checked()
 		if err != nil {
@@ -75,13 +76,14 @@ func (b broadcastRequest) checked() (broadcastRequest, error) {
 	if b.All {
 		b.Rooms = append([]string{"all"}, b.Rooms...)
 	}
-	b.Rooms = slices.DeleteFunc(slices.Clone(b.Rooms), func(room string) bool {
-		user, mail := strings.CutPrefix(room, mailRoom)
-		if mail { // a mailbox by its room's name
-			b.Users = append(b.Users, user)
-		}
-		return mail
-	})
+	if slices.ContainsFunc(b.Rooms, ofMail) { // a mailbox by its room's name
+		b.Rooms = slices.DeleteFunc(slices.Clone(b.Rooms), func(room string) bool {
+			if ofMail(room) {
+				b.Users = append(b.Users, room[len(mailRoom):])
+			}
+			return ofMail(room)
+		})
+	}
 	b.Rooms, b.Users = distinct(b.Rooms), distinct(b.Users)
 	if len(b.Rooms)+len(b.Users) == 0 {
 		return b, badRequest("name rooms, users or all")
@@ -136,7 +138,12 @@ func badAction(action string) string {
 	return ""
 }
 
+func ofMail(room string) bool { return strings.HasPrefix(room, mailRoom) }
+
 func distinct(list []string) (out []string) {
+	if len(list) < 2 {
+		return list
+	}
 	seen := make(map[string]bool, len(list))
 	for _, v := range list {
 		if !seen[v] {
@@ -150,7 +157,7 @@ func distinct(list []string) (out []string) {
 // broadcast says b where it was not said yet.
 func (s *Server) broadcast(ctx context.Context, b broadcastRequest) (broadcastView, error) {
 	v := broadcastView{ID: b.ID}
-	done := map[string]said{} // by an earlier request under the same id
+	var done map[string]said // by an earlier request under the same id
 	if b.ID == "" {
 		v.ID = uuid.NewString()
 	} else {
@@ -158,6 +165,7 @@ func (s *Server) broadcast(ctx context.Context, b broadcastRequest) (broadcastVi
 		if err != nil {
 			return v, err
 		}
+		done = make(map[string]said, len(before))
 		for _, r := range before {
 			if r.Error == "" {
 				done[r.Room] = r
@@ -180,7 +188,9 @@ func (s *Server) broadcast(ctx context.Context, b broadcastRequest) (broadcastVi
 		}
 		v.Results = append(v.Results, r)
 	}
-	v.Results = append(v.Results, s.tellUsers(ctx, b, m, done)...)
+	if len(b.Users) > 0 {
+		v.Results = append(v.Results, s.tellUsers(ctx, b, m, done)...)
+	}
 	if !slices.ContainsFunc(v.Results, func(r said) bool { return r.Error == "" }) {
 		return v, &Error{Status: http.StatusServiceUnavailable, Code: "unavailable", RetryAfter: time.Second, Err: errors.New("nothing could be said")}
 	}

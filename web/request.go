@@ -7,6 +7,7 @@ import (
 	"crypto/subtle"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"net/netip"
 	"runtime"
@@ -90,9 +91,11 @@ func (s *Server) observe(next http.Handler) http.Handler {
 					s.fail(ww, r, errors.New("panic"))
 				}
 			}
-			route := q.route()
-			s.metrics.served(r.Method, route, ww.Status(), time.Since(start))
-			s.log.Debug("request", "id", q.id, "method", r.Method, "route", route, "status", ww.Status(), "took", time.Since(start))
+			route, took := q.route(), time.Since(start)
+			s.metrics.served(r.Method, route, ww.Status(), took)
+			if s.log.Enabled(ctx, slog.LevelDebug) {
+				s.log.Debug("request", "id", q.id, "method", r.Method, "route", route, "status", ww.Status(), "took", took)
+			}
 		}()
 		next.ServeHTTP(ww, r)
 	})
