@@ -415,6 +415,12 @@ func onAPhone(t *testing.T, lang string) {
 	b.do(chromedp.Navigate(f.URL+"/console/"), see(id("login-user")))
 	b.keep(lang + "-phone-login")
 	b.logIn(f)
+	if n := b.number(`[...document.querySelectorAll('.nav > a')].filter(a => a.offsetParent && (a.scrollWidth > a.clientWidth || a.getBoundingClientRect().right > 390)).length`); n != 0 {
+		t.Errorf("the names of %d pages do not fit below", n)
+	}
+	if high := b.number(`document.querySelector('.nav').offsetHeight`); high > 60 {
+		t.Errorf("the pages' bar is %d high: does the number of alarms stand below it?", high)
+	}
 	time.Sleep(2500 * time.Millisecond)
 	for _, page := range []struct{ nav, wait string }{
 		{"overview", "figure canvas"}, {"rooms", id("room-notice")}, {"broadcast", id("preview")},
