@@ -103,7 +103,7 @@ func (c *callbacks) receiveRefund(w http.ResponseWriter, r *http.Request) {
 		c.failPayment(w, "refund", "conflict", http.StatusConflict, "the refund does not fit its order")
 	case errors.Is(err, wechat.ErrNoRefund):
 		c.log.Warn("refund notify refused", "reason", "unconfirmed", "outRefundNo", n.Refund.OutRefundNo, "err", err)
-		c.failPayment(w, "refund", "unconfirmed", http.StatusBadRequest, "refused: unconfirmed")
+		c.failPayment(w, "refund", "unconfirmed", http.StatusBadRequest, "refused")
 	case err != nil:
 		c.log.Error("refund notify not stored, WeChat will send it again", "outRefundNo", n.Refund.OutRefundNo, "err", err)
 		c.failPayment(w, "refund", "fault", http.StatusInternalServerError, "try again")
@@ -130,16 +130,16 @@ func (c *callbacks) settleRefund(ctx context.Context, n *wechat.RefundNotify) (r
 	return c.till.settleRefund(ctx, refund)
 }
 
-// refusePayment answers a notify that is not believed.
+// refusePayment answers a notify that is not believed, with nothing that teaches a forger: the log has the reason.
 func (c *callbacks) refusePayment(w http.ResponseWriter, door string, err error) {
 	if errors.Is(err, wechat.ErrProbe) {
 		c.log.Info(door + " notify: a probe of WeChat Pay was refused, as it wants")
-		c.failPayment(w, door, "probe", http.StatusUnauthorized, "signature does not fit")
+		c.failPayment(w, door, "probe", http.StatusUnauthorized, "refused")
 		return
 	}
 	word, status := refusal(err)
 	c.log.Warn(door+" notify refused", "reason", word, "err", err)
-	c.failPayment(w, door, word, status, "refused: "+word)
+	c.failPayment(w, door, word, status, "refused")
 }
 
 // takePayment answers that a notify was taken, in the words of its version.

@@ -170,6 +170,9 @@ func TestPay_refusals(t *testing.T) {
 			if err := json.Unmarshal([]byte(a.Body), &fail); err != nil || fail.Code != "FAIL" || fail.Message == "" {
 				t.Errorf("body %s is not v3's FAIL", a.Body)
 			}
+			if !c.conflict && fail.Message != "refused" {
+				t.Errorf("body %s teaches a forger", a.Body)
+			}
 			if state, _ := s.orderState(alice, no); state != "paying" {
 				t.Errorf("the order is %s", state)
 			}
