@@ -73,7 +73,7 @@ func BenchmarkFanout_10k(b *testing.B) {
 					want := h.delivered.Load() + uint64(n*batch)
 					r.mu.Lock() // all of them wait, as if the last batch were still going out
 					for range batch {
-						r.sayLocked("epoch", Message{Action: "purchase", Payload: benchPayload, At: time.Now()})
+						r.sayLocked("epoch", Message{Action: "purchase", Payload: benchPayload, At: time.Now()}, false)
 					}
 					r.mu.Unlock()
 					for h.delivered.Load() < want {

@@ -5,14 +5,17 @@ import (
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 const (
 	maxBatchFrames = 512
 	maxBatchBytes  = 128 << 10
-	maxFanFrames   = 8192    // waiting for the fan-out; above it a room reads its stream instead
-	maxFanBytes    = 8 << 20 // of payload
-	spreadFrom     = 4       // chunks from which a fan-out is spread over the cores
+	maxFanFrames   = 8192             // waiting for the fan-out; above it a room reads its stream instead
+	maxFanBytes    = 8 << 20          // of payload
+	spreadFrom     = 4                // chunks from which a fan-out is spread over the cores
+	spotMembers    = 4                // so few are told by whoever brings the message,
+	spotPause      = time.Millisecond // unless it comes that soon after another
 )
 
 // fan is what waits to be said in a room. It is guarded by Room.mu.
@@ -20,6 +23,7 @@ type fan struct {
 	waiting []said
 	bytes   int
 	running bool
+	spoke   int64         // Unix ns of the last message that went to few
 	space   chan struct{} // closed when nothing waits any more; made on demand
 }
 
@@ -37,14 +41,27 @@ func (f *fan) wake() {
 	}
 }
 
-// sayLocked numbers m and lets it go out: at once if nothing goes out now, else with what waits.
-func (r *Room) sayLocked(epoch string, m Message) {
+// sayLocked numbers m and lets it go out: at once if nothing goes out now, else with what waits. True, which it is only
+// with spot: the caller calls fanOut as soon as it holds no lock. That spares a small room's message a goroutine of its
+// own; in a burst one is worth it, for it joins what follows.
+func (r *Room) sayLocked(epoch string, m Message, spot bool) bool {
 	r.seq++
 	r.fan.waiting = append(r.fan.waiting, said{epoch, m})
 	r.fan.bytes += len(m.Payload)
-	if !r.fan.running {
-		r.fan.running = r.hub.start(r.fanOut)
+	if r.fan.running {
+		return false
 	}
+	if spot && r.size <= spotMembers && r.rule.Window == 0 {
+		now := time.Now().UnixNano()
+		lone := now-r.fan.spoke > int64(spotPause)
+		r.fan.spoke = now
+		if lone {
+			r.fan.running = true
+			return true
+		}
+	}
+	r.fan.running = r.hub.start(r.fanOut)
+	return false
 }
 
 // fanOut says what waits, batch by batch, and ends when nothing waits.

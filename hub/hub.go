@@ -226,7 +226,7 @@ func New(o Options) (*Hub, error) {
 		h.writings.witness, _ = h.mail.(witness)
 	}
 	_, h.everywhere = h.broker.(*MemoryBroker)
-	h.broker.Listen(h.deliver)
+	h.broker.Listen(h.hear)
 	h.joinCluster()
 	h.wheel = newWheel(min(max(h.heartbeat/64, 10*time.Millisecond), 500*time.Millisecond))
 	go h.wheel.run()

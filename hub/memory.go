@@ -140,7 +140,7 @@ func (b *MemoryBroker) Publish(_ context.Context, room string, m Message, keep K
 func (b *MemoryBroker) append(s *stream, room, epoch string, m Message, keep Keep, now time.Time) (at Position, repeated bool) {
 	if m.ID == "" {
 		m.ID = newMessageID()
-	} else {
+	} else if !m.Fresh {
 		key := seenKey{room, m.ID}
 		if at, known := b.seen.position(key, now); known && at.Epoch == epoch {
 			return at, true
@@ -148,7 +148,7 @@ func (b *MemoryBroker) append(s *stream, room, epoch string, m Message, keep Kee
 		defer func() { b.seen.add(key, at, now) }()
 	}
 	s.head++
-	m.Offset = s.head
+	m.Offset, m.Fresh = s.head, false
 	s.keep = keep
 	s.last.Store(now.UnixNano())
 	before := s.bytes

@@ -14,6 +14,7 @@ type Message struct {
 	At      time.Time       // when it was said; on the wire milliseconds
 	Client  string          // the connection that said it; empty: the server
 	Target  string          // the event name that a Socket.IO client chose; usually empty
+	Fresh   bool            // the ID was made for this message and nobody can have said it before: the room need not remember it
 	Offset  uint64          // its place in the stream, from 1 without holes; 0: live only, not kept
 }
 

@@ -20,8 +20,8 @@ const (
 	awayPause    = 300 * time.Millisecond
 )
 
-// A publisher joins the messages of many callers: a lone one goes out at once, those that come while it is on
-// its way go together in the next round trip.
+// A publisher joins the messages of many callers: a lone one goes out at once, carried by its caller; those that come
+// while it is on its way go together in the next round trip.
 type publisher struct {
 	broker *RedisBroker
 
@@ -48,7 +48,7 @@ func (b *RedisBroker) Publish(ctx context.Context, room string, m Message, keep 
 	keys := []string{part.stream(room), part.meta(room)}
 	if m.ID == "" {
 		m.ID = newMessageID()
-	} else {
+	} else if !m.Fresh {
 		keys = append(keys, part.idempotent(room, m.ID))
 	}
 	command := "PUBLISH"
@@ -86,15 +86,15 @@ func (b *RedisBroker) post(ctx context.Context, room string, p *post) error {
 		pub.mu.Unlock()
 		return ErrAway
 	}
+	if !pub.running { // nobody is on the way: the caller goes
+		pub.running = true
+		pub.mu.Unlock()
+		b.send([]*post{p})
+		pub.handOver()
+		return p.err
+	}
 	pub.waiting = append(pub.waiting, p)
-	if !pub.running {
-		pub.running = b.start(pub.run)
-	}
-	running := pub.running
 	pub.mu.Unlock()
-	if !running {
-		return ErrClosed
-	}
 	t := time.NewTimer(b.clock.patience)
 	defer t.Stop()
 	select {
@@ -120,6 +120,20 @@ func (pub *publisher) withdraw(p *post) {
 			return
 		}
 	}
+}
+
+// handOver ends the caller's turn: those who came meanwhile go on a task's.
+func (pub *publisher) handOver() {
+	pub.mu.Lock()
+	defer pub.mu.Unlock()
+	if len(pub.waiting) > 0 && pub.broker.start(pub.run) {
+		return
+	}
+	for _, p := range pub.waiting { // the broker has ended
+		p.err = ErrClosed
+		close(p.done)
+	}
+	pub.waiting, pub.running = nil, false
 }
 
 func (pub *publisher) run() {

@@ -20,17 +20,24 @@ const (
 const ringAction = ""
 
 // deliver takes in what the Broker announces. It does not block.
-func (h *Hub) deliver(room, epoch string, m Message) {
-	sh := h.roomShard(room)
-	sh.mu.RLock()
-	r := sh.rooms[room]
-	sh.mu.RUnlock()
-	if r != nil {
-		r.take(epoch, m)
+// hear takes what the Broker announces. From a Cluster it comes with no lock held and one at a time, so that what goes to
+// few is said on the spot.
+func (h *Hub) hear(room, epoch string, m Message) {
+	if h.cluster == nil {
+		h.deliver(room, epoch, m)
+	} else if r := h.room(room); r != nil && r.take(epoch, m, true) {
+		r.fanOut()
 	}
 }
 
-func (r *Room) take(epoch string, m Message) {
+func (h *Hub) deliver(room, epoch string, m Message) {
+	if r := h.room(room); r != nil {
+		r.take(epoch, m, false)
+	}
+}
+
+// take takes in one announcement. With spot it may leave the fan-out to the caller: then it is true.
+func (r *Room) take(epoch string, m Message, spot bool) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	switch {
@@ -43,7 +50,7 @@ func (r *Room) take(epoch string, m Message) {
 		r.lagLocked()
 	case m.Offset == 0:
 		if !r.fan.full() { // what is not kept may be missed
-			r.sayLocked(epoch, m)
+			return r.sayLocked(epoch, m, spot)
 		}
 	case r.filling || r.fan.full():
 		r.lagLocked() // the fill will come across it
@@ -53,10 +60,11 @@ func (r *Room) take(epoch string, m Message) {
 		}
 	case epoch == r.at.Epoch && m.Offset == r.at.Offset+1:
 		r.at.Offset = m.Offset
-		r.sayLocked(epoch, m)
+		return r.sayLocked(epoch, m, spot)
 	default:
 		r.lagLocked()
 	}
+	return false
 }
 
 // lagLocked has the members' lack read from the stream: one reader a room, however often it is called.
@@ -142,7 +150,7 @@ func (r *Room) takePage(p Page) (done bool) {
 		for _, m := range p.Messages {
 			if m.Offset == r.at.Offset+1 {
 				r.at.Offset = m.Offset
-				r.sayLocked(p.Epoch, m)
+				r.sayLocked(p.Epoch, m, false)
 			}
 		}
 		r.again = r.again || len(p.Messages) > 0 && r.at.Offset < p.Head

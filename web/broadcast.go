@@ -177,6 +177,7 @@ func (s *Server) broadcast(ctx context.Context, b broadcastRequest) (broadcastVi
 		}
 	}
 	m := hub.Message{ID: v.ID, Action: b.Action, Payload: b.Payload, At: time.Now()}
+	m.Fresh = b.ID == "" && len(b.Rooms)+len(b.Users) == 1 // nothing to complete by a repeat
 	for _, room := range b.Rooms {
 		r, ok := done[room]
 		if !ok {
