@@ -55,9 +55,8 @@ end
 )
 
 var (
-	// publishScript: stream, meta, [idempotent] · room, body, fresh epoch, size, age, ttl of meta, ttl of the
-	// result, publish command, channel.
-	publishScript = newScript(luaStream + `
+	// publishScript: stream, meta, [idempotent] · room, body, fresh epoch, size, age, publish command, channel.
+	publishScript = newScript(luaStream + fmt.Sprintf("local metaAge, seenAge = '%d', '%d'", metaAge.Milliseconds(), seenAge.Milliseconds()) + `
 if KEYS[3] then
 	local was = redis.call('GET', KEYS[3])
 	if was then
@@ -65,11 +64,11 @@ if KEYS[3] then
 		return {e, tonumber(s)}
 	end
 end
-local e, s, k = open(KEYS[1], KEYS[2], ARGV[3], ARGV[6])
+local e, s, k = open(KEYS[1], KEYS[2], ARGV[3], metaAge)
 s = redis.call('HINCRBY', KEYS[2], 's', 1)
 local size, age, t = tonumber(ARGV[4]), tonumber(ARGV[5]), now()
 if k ~= age then redis.call('HSET', KEYS[2], 'k', ARGV[5]) end
-redis.call('PEXPIRE', KEYS[2], ARGV[6])
+redis.call('PEXPIRE', KEYS[2], metaAge)
 local id = string.format('%.0f', s)
 if size > 0 then
 	local function add()
@@ -87,12 +86,12 @@ if size > 0 then
 		return done
 	end
 	if s % 16 == 0 then trim(KEYS[1], age, t) end -- whoever reads trims too
-	if age > 0 then redis.call('PEXPIRE', KEYS[1], ARGV[5]) else redis.call('PEXPIRE', KEYS[1], ARGV[6]) end
+	if age > 0 then redis.call('PEXPIRE', KEYS[1], ARGV[5]) else redis.call('PEXPIRE', KEYS[1], metaAge) end
 else
 	redis.call('DEL', KEYS[1])
 end
-if KEYS[3] then redis.call('SET', KEYS[3], e .. ' ' .. id, 'PX', ARGV[7]) end
-redis.call(ARGV[8], ARGV[9], e .. ' ' .. id .. ' ' .. ARGV[1] .. ' ' .. ARGV[2])
+if KEYS[3] then redis.call('SET', KEYS[3], e .. ' ' .. id, 'PX', seenAge) end
+redis.call(ARGV[6], ARGV[7], e .. ' ' .. id .. ' ' .. ARGV[1] .. ' ' .. ARGV[2])
 return {e, s}
 `)
 

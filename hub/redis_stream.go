@@ -57,7 +57,7 @@ func (b *RedisBroker) Publish(ctx context.Context, room string, m Message, keep 
 	}
 	body := appendBody(make([]byte, 0, len(m.Payload)+96), &m)
 	p := &post{size: len(body), done: make(chan struct{}), call: call{publishScript, keys, []any{
-		room, body, newEpoch(), max(0, keep.Size), max(0, keep.Age.Milliseconds()), metaAge.Milliseconds(), seenAge.Milliseconds(), command, b.channel(room)}}}
+		room, body, newEpoch(), max(0, keep.Size), max(0, keep.Age.Milliseconds()), command, b.channel(room)}}}
 	if err := b.post(ctx, room, p); err != nil {
 		return Position{}, err
 	}

@@ -18,6 +18,8 @@ import (
 // escapes. Such a request is read and answered here, at a tenth of the cost. It is only ever taken here: whatever is
 // unusual or wrong about a request is left to the general way, which says so.
 
+var ofJSON = []string{"application/json"} // shared and never changed
+
 const plainBodyWait = 5 * time.Second // as huma waits for the others
 
 // servePlainBroadcast answers a plain request. False: r is as it came, and nothing has been done.
@@ -42,7 +44,7 @@ func (s *Server) servePlainBroadcast(w http.ResponseWriter, r *http.Request) boo
 		s.fail(w, r, err)
 		return true
 	}
-	w.Header().Set("Content-Type", "application/json")
+	w.Header()["Content-Type"] = ofJSON
 	_, _ = w.Write(answer)
 	return true
 }

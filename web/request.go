@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/netip"
 	"runtime"
@@ -63,6 +64,12 @@ func (q *request) route() string {
 // user is who asks, by token.
 func (q *request) user() (hub.Session, bool) { return q.session, q.session.User != "" }
 
+// What every answer says; the lists are shared and never changed.
+var (
+	everyAnswer = http.Header{"X-Content-Type-Options": {"nosniff"}, "Referrer-Policy": {"no-referrer"}, "X-Frame-Options": {"DENY"}}
+	noStore     = []string{"no-store"}
+)
+
 // observe gives every request its knowledge, an id, headers that every answer has, and a log line without query;
 // and it turns a panic into an answer.
 func (s *Server) observe(next http.Handler) http.Handler {
@@ -74,12 +81,10 @@ func (s *Server) observe(next http.Handler) http.Handler {
 		r = r.WithContext(ctx)
 		ww := middleware.NewWrapResponseWriter(w, r.ProtoMajor)
 		h := ww.Header()
-		h.Set("X-Request-Id", q.id)
-		h.Set("X-Content-Type-Options", "nosniff")
-		h.Set("Referrer-Policy", "no-referrer")
-		h.Set("X-Frame-Options", "DENY")
+		h["X-Request-Id"] = []string{q.id}
+		maps.Copy(h, everyAnswer)
 		if ofAPI(r) { // tokens, orders and figures are not for caches
-			h.Set("Cache-Control", "no-store")
+			h["Cache-Control"] = noStore
 		}
 		defer func() {
 			if p := recover(); p != nil {
