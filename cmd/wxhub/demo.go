@@ -92,16 +92,16 @@ func (c demoCommand) Run(ctx context.Context, s streams) (err error) {
 	served := make(chan error, 1)
 	go func() { served <- wechat.Serve(simListener) }()
 	c.greet(s, hubURL, simURL, dir, state)
-	err = a.run(ctx, l)
+	err = errors.Join(a.run(ctx, l), simulator.Close()) // who waits at the simulator is answered
 	stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
 	defer cancel()
 	if wechat.Shutdown(stop) != nil {
-		_ = wechat.Close() // somebody holds a long poll
+		_ = wechat.Close() // somebody sends a request without end
 	}
 	if e := <-served; !errors.Is(e, http.ErrServerClosed) {
 		err = errors.Join(err, e)
 	}
-	if err = errors.Join(err, simulator.Close()); err == nil {
+	if err == nil {
 		fmt.Fprintln(s.out, "\n已停止 · stopped")
 	}
 	return err

@@ -3,11 +3,13 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"net/http"
 	"os"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 )
 
 func countActions(frames []frame) map[string]int {
@@ -175,8 +177,20 @@ func TestDemo_interrupt(t *testing.T) {
 	if _, err := os.Stat(dir); err != nil {
 		t.Fatalf("data folder %q: %v", dir, err)
 	}
+	polled := make(chan error, 1)
+	go func() { // as a phone waits for customer service
+		a, err := http.Get(p.sim + "/sim/chat?user=ann&after=0&wait=60")
+		if err == nil {
+			err = a.Body.Close()
+		}
+		polled <- err
+	}()
+	time.Sleep(200 * time.Millisecond) // until it waits; else it proves nothing
 	if code := p.stop(); code != 0 {
 		t.Errorf("exit status %d\n%s", code, p.output())
+	}
+	if err := <-polled; err != nil {
+		t.Errorf("who waited at the simulator was cut off: %v", err)
 	}
 	_, err := ann.next()
 	if closeCode(err) != 1012 {

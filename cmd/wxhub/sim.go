@@ -76,13 +76,13 @@ func (c simCommand) Run(ctx context.Context, s streams) error {
 	case <-ctx.Done():
 		stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
 		defer cancel()
+		err = simulator.Close() // who waits is answered
 		if server.Shutdown(stop) != nil {
 			_ = server.Close()
 		}
-		err = <-served
-	}
-	if errors.Is(err, http.ErrServerClosed) {
-		err = nil
+		if e := <-served; !errors.Is(e, http.ErrServerClosed) {
+			err = errors.Join(err, e)
+		}
 	}
 	return errors.Join(err, simulator.Close())
 }
