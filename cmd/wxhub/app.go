@@ -44,7 +44,7 @@ type app struct {
 
 // newApp checks every setting, then builds. demo is nil in production.
 func newApp(ctx context.Context, s *Settings, log *slog.Logger, demo *web.Demo) (a *app, err error) {
-	c := &check{s: s}
+	c := &check{s: s, errs: []error{s.faults}}
 	keys := c.jwtKeys()
 	ttl := c.duration("TOKEN_TTL", time.Minute, 30*24*time.Hour)
 	failOpen := c.boolean("MODERATE_FAIL_OPEN")

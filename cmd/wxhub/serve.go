@@ -28,7 +28,7 @@ type serveCommand struct {
 
 // Run serves until it is told to stop.
 func (c serveCommand) Run(ctx context.Context, s streams) error {
-	set, err := loadSettings(c.Config, s.env)
+	set, err := readSettings(c.Config, s.env)
 	if err != nil {
 		return fmt.Errorf("the settings are not right:\n%w", err)
 	}

@@ -105,6 +105,8 @@ type Settings struct {
 
 	Fallbacks []web.FallbackRule
 	Rooms     []roomRule
+
+	faults error // what file and variables say that is not understood, such as a misspelt name
 }
 
 func (s *Settings) get(name string) string { return s.values[name] }
@@ -125,23 +127,35 @@ func defaultSettings() *Settings {
 // loadSettings reads the file (path empty: wxhub.yaml when it is there), then the variables, which win.
 // The error names every bad key, not only the first.
 func loadSettings(path string, env []string) (*Settings, error) {
+	s, err := readSettings(path, env)
+	if err == nil {
+		err = s.faults
+	}
+	if err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// readSettings is loadSettings for who names every fault at once: only a file that cannot be read at all is an error,
+// the rest waits in faults.
+func readSettings(path string, env []string) (*Settings, error) {
 	s := defaultSettings()
-	var errs []error
 	if path == "" {
 		if _, err := os.Stat("wxhub.yaml"); err == nil {
 			path = "wxhub.yaml"
 		}
 	}
 	if path != "" {
-		errs = append(errs, s.readFile(path))
+		if err := s.readFile(path); err != nil {
+			return nil, err
+		}
 	}
-	errs = append(errs, s.readEnv(env))
-	if err := errors.Join(errs...); err != nil {
-		return nil, err
-	}
+	s.faults = errors.Join(s.faults, s.readEnv(env))
 	return s, nil
 }
 
+// readFile leaves in faults what it could not take.
 func (s *Settings) readFile(path string) error {
 	k := koanf.New(".")
 	if err := k.Load(file.Provider(path), yaml.Parser()); err != nil {
@@ -172,7 +186,8 @@ func (s *Settings) readFile(path string) error {
 			}
 		}
 	}
-	return errors.Join(errs...)
+	s.faults = errors.Join(errs...)
+	return nil
 }
 
 // readList takes a list of structs as YAML gives it. A key that they do not have is an error: what it was meant to say

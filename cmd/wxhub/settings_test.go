@@ -26,7 +26,7 @@ func TestServe_refusesBadSettings(t *testing.T) {
 	code, _, errOut := runMain(t, []string{
 		"WXHUB_JWT_KEYS=k1:short", "WXHUB_API_KEYS=a:" + secret + ",a:x", "WXHUB_ADDR=nonsense", "WXHUB_REDIS_URL=http://x", "WXHUB_DATABASE_URL=mysql://x", "WXHUB_ALLOWED_ORIGINS=foo", "WXHUB_LIMIT_USER=fast", "WXHUB_HEARTBEAT=soon",
 		"WXHUB_PUBLIC_URL=hub.example", "WXHUB_TRUSTED_PROXIES=everyone", "WXHUB_WECHAT_APPID=wx1", "WXHUB_ALWAYS_200=maybe",
-		"WXHUB_PAY_MCHID=1900000109", "WXHUB_PAY_V3_KEY=" + secret, "WXHUB_WECHAT_PUSH_AES_KEY=" + secret,
+		"WXHUB_PAY_MCHID=1900000109", "WXHUB_PAY_V3_KEY=" + secret, "WXHUB_WECHAT_PUSH_AES_KEY=" + secret, "WXHUB_PUBLIC_ULR=x",
 		"WXHUB_DATA=" + filepath.Join(t.TempDir(), "data"),
 	}, "serve")
 	if code != 1 {
@@ -37,6 +37,9 @@ func TestServe_refusesBadSettings(t *testing.T) {
 		if !strings.Contains(errOut, "WXHUB_"+name+":") {
 			t.Errorf("%s is not named in:\n%s", name, errOut)
 		}
+	}
+	if !strings.Contains(errOut, "WXHUB_PUBLIC_ULR: did you mean WXHUB_PUBLIC_URL?") {
+		t.Errorf("a misspelt name is not beside the others:\n%s", errOut)
 	}
 	if strings.Contains(errOut, "canary") {
 		t.Errorf("a secret is in the error:\n%s", errOut)
