@@ -205,6 +205,28 @@ func TestPage_airplane(t *testing.T) {
 	b.keep("desktop-recovered")
 }
 
+// Whatever an admin broadcasts, the phones show it as text and go on.
+func TestPage_anyPush(t *testing.T) {
+	f, b := newFake(t), browse(t, "en-US", 1280, 900)
+	b.do(chromedp.Navigate(f.URL+"/phone/"), inState("left", "connected"), inState("right", "connected"), see(on("left", "buy-mug")), click("left", "tab-feed"))
+	payloads := []any{nil, 7, "text", []int{1}, map[string]any{"buyer": 7}, map[string]any{"buyer": ""}, map[string]any{"buyer": "<img src=x>", "product": strings.Repeat("x", 2000)}, map[string]any{"text": []string{"a"}}}
+	f.mu.Lock()
+	for _, action := range []string{"purchase", "news"} {
+		for _, payload := range payloads {
+			f.publish("notice", action, payload)
+		}
+	}
+	f.publish("notice", "news", "the end")
+	f.mu.Unlock()
+	b.do(see(on("left", "notice-item") + fmt.Sprintf(":nth-child(%d)", 2*len(payloads)+1)))
+	if first := b.text(on("left", "notice-item")); !strings.Contains(first, "the end") {
+		t.Errorf("the newest says %q", first)
+	}
+	if high := b.number(`Math.max(...[...document.querySelectorAll('[data-testid="notice-item"]')].map(e => e.offsetHeight))`); high > 160 {
+		t.Errorf("a notice is %d high", high)
+	}
+}
+
 // The phone changes hands: another person signs in, with orders and a chat of their own.
 func TestPage_swap(t *testing.T) {
 	f, b := newFake(t), browse(t, "en-US", 1280, 900)

@@ -5,9 +5,13 @@ import { ago, t } from './words.js'
 const kept = 50 // items on the page
 const countEvery = 10000 // ms between looks at who is there
 
+/** An admin may say anything as a "purchase": one without a buyer is read as any other push. */
+const isPurchase = ({ data: { action, payload } }) => action === 'purchase' && typeof payload?.buyer === 'string'
+
 /** What a push says, for people: [buyer, " bought ", product, " ×2"], or the words of an announcement. */
-export function words({ data: { action, payload } }, nameOf, verb) {
-  if (action === 'purchase') return t(verb, payload.buyer, nameOf(payload.product), payload.quantity)
+export function words(push, nameOf, verb) {
+  const { payload } = push.data
+  if (isPurchase(push)) return t(verb, payload.buyer, nameOf(payload.product ?? '?'), payload.quantity)
   if (typeof payload === 'string') return [payload]
   return [payload?.text ?? payload?.message ?? payload?.title ?? payload?.content ?? JSON.stringify(payload)]
 }
@@ -114,11 +118,10 @@ export class Feed {
   }
 
   item(push) {
-    const { action, payload } = push.data
-    const bought = action === 'purchase'
+    const bought = isPurchase(push)
     const parts = words(push, this.productName, 'bought')
     return h('li', { class: bought ? 'notice' : 'notice news', 'data-testid': 'notice-item' },
-      bought ? initial(payload.buyer) : h('span', { class: 'avatar horn' }, icon('horn')),
+      bought ? initial(push.data.payload.buyer) : h('span', { class: 'avatar horn' }, icon('horn')),
       h('p', {}, bought ? null : h('b', {}, `${t('announcement')} · `), ...parts.map((part, i) => (bought && i % 2 === 0 ? h('b', {}, part) : part))),
       h('time', { datetime: new Date(push.meta.timestamp).toISOString() }, ago(push.meta.timestamp)))
   }

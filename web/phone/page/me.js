@@ -52,7 +52,7 @@ export class Me {
 
   keep({ meta, data }) {
     const word = mailWords[data.action]
-    if (!word) return undefined
+    if (!word || typeof data.payload?.total !== 'number') return undefined
     const mail = { word, order: data.payload, at: meta.timestamp, offset: meta.offset }
     this.mails.set(meta.offset, mail)
     return mail
