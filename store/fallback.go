@@ -15,7 +15,7 @@ const (
 	FallbackHeld    = "held"    // nothing may be sent: the letter waits for its user, or for a quota or grant
 	FallbackSending = "sending"
 	FallbackSent    = "sent"
-	FallbackUnknown = "unknown" // it was being sent when the process or the answer was lost: it may have arrived, and is not sent again
+	FallbackUnknown = "unknown" // it was being sent when the process or the answer was lost: it may have arrived, and is sent again only if an admin says so
 	FallbackExpired = "expired" // too old to be worth a message
 )
 
@@ -34,6 +34,11 @@ type Fallback struct {
 	SeenAt    time.Time // when its user was last found with an open socket by DeferFallback
 	Reason    string    // why it was deferred last
 	Tries     int       // sendings of which the platform never heard
+	// Repeat: the letter was being sent when the process or the answer was lost, and it took the last that the platform
+	// grants. The platform refuses a second message if the first one arrived, so it may be sent again, by BeginRepeat.
+	Repeat   bool
+	Channel  string // of the sending to be repeated
+	Template string // likewise, of a subscribe message
 }
 
 // FallbackState tells where the fallback of a letter stands.
@@ -47,8 +52,8 @@ type FallbackState struct {
 
 // An Attempt is one call of the platform for a letter.
 type Attempt struct {
-	Channel string
-	Outcome string // sent, refused, unsent, unknown; empty: under way
+	Channel string // ChannelCustom, ChannelSubscribe, or decision: what an admin said
+	Outcome string // sent, refused, unsent, unknown; empty: under way. Of a decision: again or left
 	Code    int    // the platform's, of a refusal
 	Reason  string
 	Node    string
@@ -57,7 +62,8 @@ type Attempt struct {
 }
 
 // ClaimFallbacks leases up to n (1 to 512) of the fallbacks that are due for longest to owner, by user and Seq. What was acknowledged meanwhile
-// is ended by it, and what a lost process was sending becomes unknown.
+// is ended by it. What a lost process was sending counts as sent if the platform has reported it, is returned as a Repeat if
+// that is harmless, and becomes unknown otherwise.
 func (db *DB) ClaimFallbacks(ctx context.Context, owner string, n int, lease time.Duration) ([]Fallback, error) {
 	var in inputs
 	in.text("owner", owner, 1, maxName)
@@ -75,9 +81,11 @@ func (db *DB) ClaimFallbacks(ctx context.Context, owner string, n int, lease tim
 	var all []Fallback
 	if err == nil && due > 0 {
 		err = db.engine.write(ctx, func(t *tx) (err error) {
-			if err = t.endLost(n); err == nil {
+			lost, err := t.endLost(owner, n, lease)
+			if err == nil {
 				all, err = t.claimFallbacks(owner, n, lease)
 			}
+			all = append(lost, all...)
 			return err
 		})
 	}
@@ -100,26 +108,6 @@ type letterKey struct {
 	seq  int64
 }
 
-// endLost marks what was being sent when a lease ran out.
-func (t *tx) endLost(n int) error {
-	var lost []letterKey
-	err := t.rows(func(scan func(...any) error) error {
-		var k letterKey
-		err := scan(&k.user, &k.seq)
-		lost = append(lost, k)
-		return err
-	}, `UPDATE fallbacks SET state = 'unknown', owner = '', reason = 'lost', at = ? WHERE (user_id, seq) IN (
-		SELECT user_id, seq FROM fallbacks WHERE state = 'sending' AND due_at <= ? ORDER BY due_at LIMIT ?`+t.skip()+`)
-		RETURNING user_id, seq`, stamp(t.now), stamp(t.now), n)
-	for _, k := range lost {
-		if err == nil {
-			_, err = t.exec("UPDATE attempts SET outcome = 'unknown', reason = 'lost' WHERE user_id = ? AND seq = ? AND outcome = ''", k.user, k.seq)
-		}
-		t.counts.Unknown++
-	}
-	return err
-}
-
 func (t *tx) claimFallbacks(owner string, n int, lease time.Duration) ([]Fallback, error) {
 	var keys []letterKey
 	var all []Fallback
@@ -140,12 +128,8 @@ func (t *tx) claimFallbacks(owner string, n int, lease time.Duration) ([]Fallbac
 	}
 	kept := all[:0]
 	for i, f := range all {
-		var at, stored, written, acked int64
-		l := &f.Letter
-		err := t.row([]any{&l.ID, &l.Action, (*[]byte)(&l.Payload), &at, &stored, &written, &acked},
-			`SELECT l.id, l.action, l.payload, l.at, l.stored_at, l.written_at, m.acked FROM letters l
-			JOIN mailboxes m ON m.user_id = l.user_id WHERE l.user_id = ? AND l.seq = ?`, keys[i].user, keys[i].seq)
-		if err == ErrNotFound || err == nil && acked >= keys[i].seq {
+		acked, err := t.readLetter(&f, keys[i].seq)
+		if err == ErrNotFound || err == nil && acked {
 			if _, err = t.exec("DELETE FROM fallbacks WHERE user_id = ? AND seq = ?", keys[i].user, keys[i].seq); err != nil {
 				return nil, err
 			}
@@ -154,7 +138,6 @@ func (t *tx) claimFallbacks(owner string, n int, lease time.Duration) ([]Fallbac
 		if err != nil {
 			return nil, err
 		}
-		l.Seq, l.At, f.StoredAt, f.WrittenAt = uint64(keys[i].seq), moment(at), moment(stored), moment(written)
 		kept = append(kept, f)
 	}
 	slices.SortFunc(kept, func(a, b Fallback) int {
@@ -163,8 +146,19 @@ func (t *tx) claimFallbacks(owner string, n int, lease time.Duration) ([]Fallbac
 	return kept, nil
 }
 
+// readLetter fills in f's letter. ErrNotFound: it is kept no longer.
+func (t *tx) readLetter(f *Fallback, seq int64) (acked bool, err error) {
+	var at, stored, written, upTo int64
+	l := &f.Letter
+	err = t.row([]any{&l.ID, &l.Action, (*[]byte)(&l.Payload), &at, &stored, &written, &upTo},
+		`SELECT l.id, l.action, l.payload, l.at, l.stored_at, l.written_at, m.acked FROM letters l
+		JOIN mailboxes m ON m.user_id = l.user_id WHERE l.user_id = ? AND l.seq = ?`, f.User, seq)
+	l.Seq, l.At, f.StoredAt, f.WrittenAt = uint64(seq), moment(at), moment(stored), moment(written)
+	return upTo >= seq, err
+}
+
 // DeferFallback gives a claimed fallback back, due at a later time; seen: its user has an open socket.
-// One whose lease went to somebody else is left to them.
+// One whose lease went to somebody else is left to them. f.Tries is kept if it has grown.
 func (db *DB) DeferFallback(ctx context.Context, owner string, f Fallback, due time.Time, reason string, seen bool) error {
 	return db.endClaim(ctx, owner, f, FallbackWaiting, due, reason, seen)
 }
@@ -197,9 +191,9 @@ func (db *DB) endClaim(ctx context.Context, owner string, f Fallback, state stri
 		if seen {
 			seenAt = stamp(t.now)
 		}
-		n, err := t.exec(`UPDATE fallbacks SET state = ?, owner = '', due_at = ?, reason = ?, seen_at = ?, at = ?
-			WHERE user_id = ? AND seq = ? AND owner = ? AND state = 'waiting'`,
-			state, stamp(due), cut(reason, maxReason), seenAt, stamp(t.now), f.User, clamp(f.Letter.Seq), owner)
+		n, err := t.exec(`UPDATE fallbacks SET state = ?, owner = '', due_at = ?, reason = ?, seen_at = ?, at = ?,
+			tries = CASE WHEN tries < ? THEN ? ELSE tries END WHERE user_id = ? AND seq = ? AND owner = ? AND state = 'waiting'`,
+			state, stamp(due), cut(reason, maxReason), seenAt, stamp(t.now), f.Tries, f.Tries, f.User, clamp(f.Letter.Seq), owner)
 		if state == FallbackHeld {
 			t.counts.Held += uint64(n)
 		}
@@ -224,8 +218,8 @@ const (
 )
 
 // BeginFallback writes down, before it is done, that a claimed letter is sent over a channel, and takes its price: one
-// message of an open window, or one grant of templateID. Whoever finds it so when the lease has run out does not send
-// again. The answer must be told by EndFallback within lease.
+// message of an open window, or one grant of templateID. Whoever finds it so when the lease has run out sends
+// again only as a Repeat. The answer must be told by EndFallback within lease.
 func (db *DB) BeginFallback(ctx context.Context, owner string, f Fallback, channel, templateID string, lease time.Duration) (began Begun, err error) {
 	err = db.engine.write(ctx, func(t *tx) error {
 		began, err = t.beginFallback(owner, f, channel, templateID, lease)
@@ -253,7 +247,7 @@ func (t *tx) beginFallback(owner string, f Fallback, channel, templateID string,
 		f.User, seq, owner, stamp(t.now)); err != nil || n == 0 {
 		return BegunLost, err
 	}
-	if err := t.row([]any{&n}, "SELECT COUNT(*) FROM fallbacks WHERE user_id = ? AND state = 'sending' AND due_at > ?", f.User, stamp(t.now)); err != nil || n > 0 {
+	if err := t.row([]any{&n}, "SELECT COUNT(*) FROM fallbacks WHERE user_id = ? AND state = 'sending' AND owner <> '' AND due_at > ?", f.User, stamp(t.now)); err != nil || n > 0 {
 		return BegunBusy, err
 	}
 	taken := templateID
@@ -267,14 +261,24 @@ func (t *tx) beginFallback(owner string, f Fallback, channel, templateID string,
 			return BegunNoQuota, err
 		}
 	}
-	if _, err := t.exec("UPDATE fallbacks SET state = 'sending', due_at = ?, channel = ?, taken = ?, reason = '', at = ? WHERE user_id = ? AND seq = ?",
-		stamp(t.now.Add(lease)), channel, taken, stamp(t.now), f.User, seq); err != nil {
+	reason := ""
+	if last, err := t.tookLast(f.User, seq, channel, taken); err != nil {
+		return "", err
+	} else if last {
+		reason = reasonLast
+	}
+	if _, err := t.exec("UPDATE fallbacks SET state = 'sending', due_at = ?, channel = ?, taken = ?, reason = ?, at = ? WHERE user_id = ? AND seq = ?",
+		stamp(t.now.Add(lease)), channel, taken, reason, stamp(t.now), f.User, seq); err != nil {
 		return "", err
 	}
-	_, err := t.exec(`INSERT INTO attempts (user_id, seq, n, channel, node, at)
-		SELECT ?, ?, COALESCE(MAX(n), 0) + 1, ?, ?, ? FROM attempts WHERE user_id = ? AND seq = ?`,
-		f.User, seq, channel, owner, stamp(t.now), f.User, seq)
-	return BegunYes, err
+	return BegunYes, t.addAttempt(f.User, seq, channel, "", owner)
+}
+
+func (t *tx) addAttempt(user string, seq int64, channel, outcome, node string) error {
+	_, err := t.exec(`INSERT INTO attempts (user_id, seq, n, channel, outcome, node, at)
+		SELECT ?, ?, COALESCE(MAX(n), 0) + 1, ?, ?, ?, ? FROM attempts WHERE user_id = ? AND seq = ?`,
+		user, seq, channel, outcome, node, stamp(t.now), user, seq)
+	return err
 }
 
 // A SendOutcome is how a sending ended.
@@ -295,7 +299,8 @@ const (
 
 // EndFallback tells how a sending ended. After sent and unknown the fallback is done; after refused and unsent it is
 // owner's still, as claimed, for as long as lease, and what it took is given back unless it was used up.
-// A sending that became unknown meanwhile stays so, unless this tells more.
+// A sending that became unknown meanwhile stays so, unless this tells more. One with an unknown end is left to be
+// repeated after lease if that is harmless; a Repeat that was not sent tells nothing of the first sending.
 func (db *DB) EndFallback(ctx context.Context, owner string, f Fallback, o SendOutcome, lease time.Duration) error {
 	var in inputs
 	in.text("MsgID", o.MsgID, 0, maxName)
@@ -316,8 +321,8 @@ func (db *DB) EndFallback(ctx context.Context, owner string, f Fallback, o SendO
 
 func (t *tx) endFallback(owner string, f Fallback, o SendOutcome, lease time.Duration) error {
 	seq := clamp(f.Letter.Seq)
-	var state, by, channel, taken string
-	err := t.row([]any{&state, &by, &channel, &taken}, "SELECT state, owner, channel, taken FROM fallbacks WHERE user_id = ? AND seq = ?"+t.lock, f.User, seq)
+	var state, by, channel, taken, kept string
+	err := t.row([]any{&state, &by, &channel, &taken, &kept}, "SELECT state, owner, channel, taken, reason FROM fallbacks WHERE user_id = ? AND seq = ?"+t.lock, f.User, seq)
 	if err == ErrNotFound || err == nil && state != FallbackUnknown && (state != FallbackSending || by != owner) {
 		return nil // erased, or told already
 	}
@@ -326,7 +331,7 @@ func (t *tx) endFallback(owner string, f Fallback, o SendOutcome, lease time.Dur
 	}
 	reason := cut(o.Reason, maxReason)
 	if _, err := t.exec(`UPDATE attempts SET outcome = ?, code = ?, reason = ?, msg_id = ? WHERE user_id = ? AND seq = ? AND n = (
-		SELECT MAX(n) FROM attempts WHERE user_id = ? AND seq = ?)`, o.Result, o.Code, reason, o.MsgID, f.User, seq, f.User, seq); err != nil {
+		SELECT MAX(n) FROM attempts WHERE user_id = ? AND seq = ? AND channel <> 'decision')`, o.Result, o.Code, reason, o.MsgID, f.User, seq, f.User, seq); err != nil {
 		return err
 	}
 	if o.Result == OutcomeUnsent { // an outage may bring many: the last one tells as much
@@ -336,6 +341,10 @@ func (t *tx) endFallback(owner string, f Fallback, o SendOutcome, lease time.Dur
 		}
 	}
 	next, due := FallbackWaiting, stamp(t.now.Add(lease))
+	hopeless := f.Repeat && o.Result == OutcomeRefused
+	if f.Repeat && o.Result != OutcomeSent { // it says nothing of the first sending
+		o.Result = OutcomeUnknown
+	}
 	switch o.Result {
 	case OutcomeSent:
 		next, due, owner = FallbackSent, 0, ""
@@ -345,6 +354,16 @@ func (t *tx) endFallback(owner string, f Fallback, o SendOutcome, lease time.Dur
 			t.counts.CustomSent++
 		}
 	case OutcomeUnknown:
+		again := false
+		if state == FallbackSending && kept == reasonLast && !hopeless {
+			if again, err = t.repeatable(f.User, seq, channel, taken); err != nil {
+				return err
+			}
+		}
+		if again {
+			next, owner, reason = FallbackSending, "", reasonLast
+			break
+		}
 		next, due, owner = FallbackUnknown, 0, ""
 		if state != FallbackUnknown {
 			t.counts.Unknown++
@@ -365,12 +384,15 @@ func (t *tx) endFallback(owner string, f Fallback, o SendOutcome, lease time.Dur
 			due, owner = stamp(t.now), ""
 		}
 	}
+	if next != FallbackUnknown && next != FallbackSending {
+		taken = ""
+	}
 	unsent := 0
 	if o.Result == OutcomeUnsent {
 		unsent = 1
 	}
-	_, err = t.exec(`UPDATE fallbacks SET state = ?, owner = ?, due_at = ?, taken = '', reason = ?, tries = tries + ?, at = ?
-		WHERE user_id = ? AND seq = ?`, next, owner, due, reason, unsent, stamp(t.now), f.User, seq)
+	_, err = t.exec(`UPDATE fallbacks SET state = ?, owner = ?, due_at = ?, taken = ?, reason = ?, tries = tries + ?, at = ?
+		WHERE user_id = ? AND seq = ?`, next, owner, due, taken, reason, unsent, stamp(t.now), f.User, seq)
 	return err
 }
 

@@ -16,7 +16,7 @@ import (
 // again. So its mail gets a new epoch, and phones that come back are told to start afresh. The database tells a copy of
 // itself by its origin, a name that the copy cannot have.
 
-// origin of a SQLite file is what a file beside it says, which changes at every start, every stop and every hour: the copy
+// origin of a SQLite file is what a file beside it says, which changes at every start, every stop and twice a minute (Renew): the copy
 // is older than that. Both names stand in the file while the change is being committed.
 func (s *sqlite) origin(_ *tx, was string) (now string, same bool, err error) {
 	name := s.path + ".life"
@@ -94,10 +94,15 @@ func (t *tx) renewOrigin(e engine) (same bool, err error) {
 
 const renewWait = 2 * time.Second // at a stop; whoever starts next renews it anyway
 
-// renew makes copies of before now older than this database.
-func (db *DB) renew(ctx context.Context) error {
-	return db.engine.write(ctx, func(t *tx) error {
+// Renew makes copies of before now older than this database: one that is put back later is known by that. Somebody
+// should call it twice a minute; the name before the last one is still good.
+func (db *DB) Renew(ctx context.Context) error {
+	err := db.engine.write(ctx, func(t *tx) error {
 		_, err := t.renewOrigin(db.engine)
 		return err
 	})
+	if err != nil {
+		return fmt.Errorf("renew origin: %w", err)
+	}
+	return nil
 }

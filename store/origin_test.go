@@ -57,6 +57,27 @@ func TestEpoch_sqliteCopy(t *testing.T) {
 		t.Error("the next start changed it again")
 	}
 	check(t, db.Close())
+	// A copy of a minute ago is put back after a kill, which renews nothing any more.
+	db = open()
+	epoch = db.epoch
+	raw = must(sql.Open("sqlite", path))(t)
+	check(t, os.Remove(backup))
+	must(raw.ExecContext(t.Context(), "VACUUM INTO ?", backup))(t)
+	check(t, raw.Close())
+	for range 2 { // the name before the last one is still good, for a renewal that did not commit
+		check(t, db.Renew(t.Context()))
+	}
+	life := must(os.ReadFile(path + ".life"))(t)
+	check(t, db.Close())
+	for _, end := range []string{"-wal", "-shm"} {
+		_ = os.Remove(path + end)
+	}
+	copyTo(backup, path)
+	check(t, os.WriteFile(path+".life", life, 0o600)) // as the kill left it
+	if db = open(); db.epoch == epoch {
+		t.Error("after a kill a copy has the epoch of what is gone")
+	}
+	check(t, db.Close())
 	// Without the file beside it nobody knows: a new epoch is never wrong.
 	check(t, os.Remove(path+".life"))
 	if db = open(); db.epoch == epoch {

@@ -118,7 +118,7 @@ func (t *tx) effects(p Push) error {
 		}
 	}
 	for _, r := range p.Reports {
-		if err := t.addReport(r); err != nil {
+		if err := t.addReport(u.ID, r); err != nil {
 			return err
 		}
 	}

@@ -45,9 +45,10 @@ type Grant struct {
 
 // A SendReport is what the platform reports afterwards about a message that it took.
 type SendReport struct {
-	MsgID  string // as the sending was answered
-	Code   int    // 0: it arrived
-	Reason string // the platform's word; at most 500 bytes are kept
+	MsgID      string // as the sending was answered
+	Code       int    // 0: it arrived
+	Reason     string // the platform's word; at most 500 bytes are kept
+	TemplateID string // with it, the report settles a sending whose answer was lost; it is not kept
 }
 
 func (w *ReplyWindow) check(in *inputs) {
@@ -102,7 +103,10 @@ func (t *tx) changeGrants(userID string, changes []GrantChange) error {
 	return t.wakeHeld(userID)
 }
 
-func (t *tx) addReport(r SendReport) error {
+func (t *tx) addReport(userID string, r SendReport) error {
+	if err := t.claimReport(userID, r); err != nil {
+		return err
+	}
 	_, err := t.exec(`INSERT INTO send_reports (msg_id, code, reason, at) VALUES (?, ?, ?, ?) ON CONFLICT (msg_id) DO NOTHING`,
 		r.MsgID, r.Code, cut(r.Reason, maxReason), stamp(t.now))
 	return err

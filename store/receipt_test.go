@@ -253,7 +253,7 @@ func testFallbacks(t *testing.T, open opener) {
 	f := claim("b", 1)[0]
 	begin(f, "b", ChannelSubscribe, "t1", BegunYes)
 	check(t, db.EndFallback(ctx, "b", f, SendOutcome{Result: OutcomeSent, MsgID: "m2"}, time.Minute))
-	_, _, err := db.RecordPush(ctx, Push{Key: "sent", AppID: "wx1", Reports: []SendReport{{"m2", 0, "success"}}})
+	_, _, err := db.RecordPush(ctx, Push{Key: "sent", AppID: "wx1", Reports: []SendReport{{MsgID: "m2", Reason: "success"}}})
 	check(t, err)
 	if s, a := state("subscribe"); s.State != FallbackSent || len(a) != 3 || a[0].Code != 47003 || a[1].Code != 43101 || a[2].Report == nil {
 		t.Errorf("in the end: %+v %+v", s, a)

@@ -133,6 +133,9 @@ func (db *DB) FinishRefund(ctx context.Context, outRefundNo, state, refundID str
 			if at.IsZero() {
 				r.DoneAt = moment(stamp(t.now))
 			}
+			if r.DoneAt.Before(r.CreatedAt) { // the platform's times are whole seconds, of its own clock
+				r.DoneAt = r.CreatedAt
+			}
 		}
 		if first || newID {
 			if _, err := t.exec("UPDATE refunds SET state = ?, refund_id = ?, done_at = ? WHERE out_refund_no = ?",

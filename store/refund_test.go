@@ -84,6 +84,14 @@ func testRefunds(t *testing.T, open opener) {
 	begin("r4", 0, ErrRefundTooMuch)
 	finish("r3", RefundSuccess, "wx-3", true, OrderRefunded, 4200)
 	begin("r4", 1, ErrRefundTooMuch)
+	// WeChat tells whole seconds: a refund is not done before it was begun.
+	paidOrder(t, db, "refund-3")
+	_, _, err = db.BeginRefund(ctx, Refund{OutRefundNo: "early", OutTradeNo: "refund-3", Fen: 1})
+	check(t, err)
+	must(db.FinishRefund(ctx, "early", RefundSuccess, "", c.now().Add(-999*time.Millisecond), nil))(t)
+	if r := must(db.Refunds(ctx, "refund-3"))(t)[0]; !r.DoneAt.Equal(r.CreatedAt) {
+		t.Errorf("done at %v, begun at %v", r.DoneAt, r.CreatedAt)
+	}
 	if r, o := begin("r3", 3200, nil); r.State != RefundSuccess || o.State != OrderRefunded {
 		t.Errorf("repeat of a finished one: %+v of %+v", r, o)
 	}

@@ -128,7 +128,7 @@ func (db *DB) Close() error {
 	db.closeOnce.Do(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), renewWait)
 		defer cancel()
-		if err := db.renew(ctx); err != nil {
+		if err := db.Renew(ctx); err != nil {
 			db.log.Warn("a copy of the database from before this stop may pass for it", "err", err)
 		}
 		db.closeErr = db.engine.close()

@@ -63,9 +63,6 @@ func (db *DB) Sweep(ctx context.Context) error {
 		{"reply windows", `DELETE FROM reply_windows WHERE user_id IN (
 			SELECT user_id FROM reply_windows WHERE spoken_until <= ? AND brief_until <= ? LIMIT ?)`, []any{before(0), before(0)}},
 	}
-	if err := db.renew(ctx); err != nil {
-		return fmt.Errorf("sweep: origin: %w", err)
-	}
 	for _, s := range sweeps {
 		for n := int64(sweepBatch); n == sweepBatch; {
 			err := db.engine.write(ctx, func(t *tx) (err error) {

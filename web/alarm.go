@@ -118,11 +118,15 @@ func (s *Server) routeAlarms() {
 		errors:      []int{http.StatusBadRequest, http.StatusNotFound},
 	}, func(ctx context.Context, in *struct {
 		ID   string `path:"id" maxLength:"64"`
-		Body struct {
+		Body *struct {
 			Note string `json:"note,omitempty" maxLength:"500" doc:"What was done about it"`
 		}
 	}) (alarmView, error) {
-		a, err := s.o.Store.AckAlarm(ctx, in.ID, requestOf(ctx).who(), in.Body.Note)
+		note := ""
+		if in.Body != nil {
+			note = in.Body.Note
+		}
+		a, err := s.o.Store.AckAlarm(ctx, in.ID, requestOf(ctx).who(), note)
 		if errors.Is(err, store.ErrNotFound) {
 			return alarmView{}, &Error{Status: http.StatusNotFound, Code: "not_found", Err: err}
 		}

@@ -162,6 +162,9 @@ func unmarshal(data []byte, v any) error {
 // take the last of them, whatever was validated.
 func sameReading(data []byte, v any) error {
 	t := reflect.TypeOf(v).Elem()
+	if t.Kind() == reflect.Pointer { // a body that may be absent
+		t = t.Elem()
+	}
 	if t.Kind() != reflect.Struct {
 		return nil
 	}

@@ -48,7 +48,7 @@ func (d *desk) effects(m *wechat.PushMessage, p *store.Push) (told []store.Telli
 	case wechat.SubscribeSent:
 		for _, item := range e.Items {
 			if item.MsgID != "" && len(item.MsgID) <= 128 {
-				p.Reports = append(p.Reports, store.SendReport{MsgID: item.MsgID, Code: int(item.Code), Reason: clipTo(item.Status, 500)})
+				p.Reports = append(p.Reports, store.SendReport{MsgID: item.MsgID, TemplateID: item.TemplateID, Code: int(item.Code), Reason: clipTo(item.Status, 500)})
 			}
 		}
 	case wechat.MediaChecked:

@@ -42,7 +42,7 @@ type messageCounts struct {
 	Acknowledged int `json:"acknowledged"`
 	Expired      int `json:"expired"`
 	FallenBack   int `json:"fallenBack" doc:"told by WeChat"`
-	Unknown      int `json:"unknown" doc:"perhaps told by WeChat: the answer was lost, and it is not sent twice"`
+	Unknown      int `json:"unknown" doc:"perhaps told by WeChat: the answer was lost, and it is not sent twice unless an admin says so"`
 	Waiting      int `json:"waiting" doc:"a fallback will be looked at"`
 	Held         int `json:"held" doc:"nothing may be sent: waits for the user, a quota or a grant"`
 }
@@ -52,16 +52,16 @@ type receiptView struct {
 	Offset   uint64        `json:"offset" doc:"in room user:ID"`
 	Action   string        `json:"action"`
 	State    string        `json:"state" enum:"stored,relayed,written,acknowledged,fallen_back,unknown,expired" doc:"how far it came"`
-	Reason   string        `json:"reason,omitempty" doc:"why no further: offline, slow, unacknowledged, expired, no_quota, no_grant, refused, quiet_hours, no_openid, blocked, not_configured, online, not_yet"`
+	Reason   string        `json:"reason,omitempty" doc:"why no further: offline, slow, unacknowledged, expired, no_quota, no_grant, refused, quiet_hours, no_openid, blocked, not_configured, online, not_yet; of unknown: lost, left; again: an admin has it sent again"`
 	Code     int           `json:"code,omitempty" doc:"WeChat's, of a refusal"`
 	Timeline []receiptStep `json:"timeline"`
 }
 
 type receiptStep struct {
-	Step    string `json:"step" enum:"stored,relayed,written,slow,acknowledged,custom,subscribe,fallback,expired"`
+	Step    string `json:"step" enum:"stored,relayed,written,slow,acknowledged,custom,subscribe,decision,fallback,expired"`
 	At      int64  `json:"at"`
-	Node    string `json:"node,omitempty"`
-	Outcome string `json:"outcome,omitempty" doc:"of a sending: sent, refused, unsent, unknown, sending; of a fallback: waiting, held, expired"`
+	Node    string `json:"node,omitempty" doc:"of a decision: who made it"`
+	Outcome string `json:"outcome,omitempty" doc:"of a sending: sent, refused, unsent, unknown, sending; of a decision: again, left; of a fallback: waiting, held, expired"`
 	Code    int    `json:"code,omitempty"`
 	Reason  string `json:"reason,omitempty"`
 	Report  string `json:"report,omitempty" doc:"what WeChat said afterwards: arrived, or its word"`
@@ -79,7 +79,55 @@ type deadRow struct {
 	DiedAt    int64  `json:"diedAt"`
 }
 
+// doubtView is a letter that was perhaps sent.
+type doubtView struct {
+	User    string `json:"user"`
+	ID      string `json:"id"`
+	Action  string `json:"action"`
+	Channel string `json:"channel" enum:"custom,subscribe"`
+	At      int64  `json:"at" doc:"milliseconds: since when nobody knows"`
+	Gone    bool   `json:"gone" doc:"acknowledged or kept no longer: it cannot be sent again"`
+}
+
+type decisionRequest struct {
+	User string `json:"user" minLength:"1" maxLength:"64"`
+	Do   string `json:"do" enum:"again,leave" doc:"again: tell it once more, after the rules but for its age. leave: it stays as it is"`
+}
+
 func (s *Server) routeMessages() {
+	handle(s, route{
+		method: http.MethodGet, path: "/api/admin/fallbacks/unknown", access: admins, tag: "admin", summary: "Mail that WeChat has perhaps told: the answer was lost, and nobody has decided yet",
+	}, func(ctx context.Context, in *struct {
+		Limit int `query:"limit" minimum:"1" maximum:"1000" default:"100"`
+	}) ([]doubtView, error) {
+		list, err := s.o.Store.Doubts(ctx, in.Limit)
+		if err != nil {
+			return nil, err
+		}
+		rows := make([]doubtView, len(list))
+		for i, d := range list {
+			rows[i] = doubtView{d.User, d.ID, d.Action, d.Channel, d.At.UnixMilli(), d.Gone}
+		}
+		return rows, nil
+	})
+	handle(s, route{
+		method: http.MethodPost, path: "/api/admin/messages/{id}/decision", access: admins, tag: "admin", summary: "Send mail again whose telling has an unknown end, or leave it",
+		description: "WeChat may have told it already: ask the user, or look at what else is known. The decision stands in the message's timeline.",
+		errors:      []int{http.StatusNotFound},
+	}, func(ctx context.Context, in *struct {
+		ID   string `path:"id" maxLength:"128"`
+		Body decisionRequest
+	}) (empty, error) {
+		err := s.o.Store.DecideDoubt(ctx, in.ID, in.Body.User, in.Body.Do == "again", requestOf(ctx).who())
+		if errors.Is(err, store.ErrNotFound) {
+			return empty{}, &Error{Status: http.StatusNotFound, Code: "not_found", Message: "there is no such doubt any more", Err: err}
+		}
+		if err != nil {
+			return empty{}, fmt.Errorf("decision: %w", err)
+		}
+		s.audit(ctx, in.Body.Do, fmt.Sprintf("message %s to %s", in.ID, in.Body.User))
+		return empty{}, nil
+	})
 	handle(s, route{
 		method: http.MethodGet, path: "/api/admin/messages/{id}", access: admins, tag: "admin", summary: "What became of a message, for each of its users",
 		description: "For mail: stored, relayed by a node, written to a socket, acknowledged, told by WeChat; or the reason why not, with times. " +
@@ -205,6 +253,8 @@ func standing(r store.Receipt, now time.Time) (state, reason string) {
 		return "acknowledged", ""
 	case f.State == store.FallbackSent:
 		return "fallen_back", ""
+	case f.State == store.FallbackUnknown && f.Reason == store.ReasonLeft:
+		return "unknown", store.ReasonLeft
 	case f.State == store.FallbackUnknown:
 		return "unknown", "lost"
 	case !r.GoneAt.IsZero():
@@ -223,7 +273,7 @@ func standing(r store.Receipt, now time.Time) (state, reason string) {
 	if r.SlowAt.After(r.WrittenAt) {
 		reason = "slow"
 	}
-	if f.Reason != "" {
+	if f.Reason != "" && f.State != store.FallbackSending {
 		reason = f.Reason
 	}
 	return state, reason

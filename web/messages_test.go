@@ -219,6 +219,54 @@ func TestFallbacks_saveAndDryRun(t *testing.T) {
 	}
 }
 
+// WeChat's answer about two letters was lost: an admin sees it, has one sent again and leaves the other, and both
+// timelines say so.
+func TestMessages_decision(t *testing.T) {
+	s := newShop(t)
+	s.data(s.call("PUT", "/api/admin/fallbacks", s.admin(), map[string]any{"rules": []FallbackRule{newsRule}, "version": 0}), nil)
+	s.play("POST", "/sim/fault", map[string]any{"path": "/cgi-bin/message/custom/send", "lost": true, "times": 2}, nil)
+	var users []string
+	for _, name := range []string{"ann", "ben"} {
+		_, id := s.login(name)
+		users = append(users, id)
+		s.play("POST", "/sim/message", map[string]any{"user": name, "type": "text", "content": "在吗"}, nil)
+	}
+	s.until("two windows", func() bool {
+		for _, id := range users {
+			if q, err := s.db.ReplyQuota(t.Context(), id); err != nil || q.Left != 5 {
+				return false
+			}
+		}
+		return true
+	})
+	s.news("lost1", users...)
+	unknown := func() (rows []doubtView) {
+		s.data(s.call("GET", "/api/admin/fallbacks/unknown", s.admin(), nil), &rows)
+		return rows
+	}
+	s.until("both unknown", func() bool { return len(unknown()) == 2 })
+	if d := unknown()[0]; d.ID != "lost1" || d.Action != "news.tea" || d.Channel != "custom" || d.Gone || d.At == 0 {
+		t.Errorf("%+v", d)
+	}
+	const path = "/api/admin/messages/lost1/decision"
+	s.data(s.call("POST", path, s.admin(), map[string]any{"user": users[0], "do": "again"}), nil)
+	s.data(s.call("POST", path, s.admin(), map[string]any{"user": users[1], "do": "leave"}), nil)
+	s.until("sent again", func() bool { return s.message("lost1").of(users[0]).State == "fallen_back" })
+	if r := s.message("lost1").of(users[0]); r.steps() != "stored relayed custom=unknown decision=again custom=sent" || !strings.HasPrefix(r.Timeline[3].Node, "admin") {
+		t.Errorf("again: %s %+v", r.steps(), r.Timeline)
+	}
+	if r := s.message("lost1").of(users[1]); r.steps() != "stored relayed custom=unknown decision=left" || r.State != "unknown" || r.Reason != "left" {
+		t.Errorf("left: %s %+v", r.steps(), r)
+	}
+	if len(unknown()) != 0 {
+		t.Errorf("still %+v", unknown())
+	}
+	s.refused(s.call("POST", path, s.admin(), map[string]any{"user": users[1], "do": "again"}), http.StatusNotFound, "not_found")
+	s.refused(s.call("POST", path, s.admin(), map[string]any{"user": users[1], "do": "what"}), http.StatusBadRequest, "bad_request")
+	s.refused(s.call("POST", path, s.clerk(), map[string]any{"user": users[1], "do": "again"}), http.StatusForbidden, "forbidden")
+	s.refused(s.call("GET", "/api/admin/fallbacks/unknown", s.clerk(), nil), http.StatusForbidden, "forbidden")
+}
+
 // What the relay gave up is listed without openids, and tried again when an admin says so.
 func TestOutbox_deadAndRetried(t *testing.T) {
 	s := newShop(t)

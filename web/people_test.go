@@ -199,3 +199,11 @@ func TestErase(t *testing.T) {
 	time.Sleep(2 * learnEvery) // the news of their own decision changes nothing
 	s.refused(s.call("GET", "/api/me", token, nil), 401, "bad_token")
 }
+
+// A room that nobody is in has an empty list of users, which is no null.
+func TestRoom_nobody(t *testing.T) {
+	s := newShop(t)
+	if a := s.call("GET", "/api/admin/rooms/room:nobody", s.admin(), nil); !strings.Contains(string(a.Data), `"users":[]`) {
+		t.Errorf("%s", a.Data)
+	}
+}

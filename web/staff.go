@@ -166,6 +166,9 @@ func (s *Server) room(ctx context.Context, room string) (roomView, error) {
 		return roomView{}, unavailable("history", err)
 	}
 	v := roomView{Room: room, Count: p.Count, Users: p.Users, Epoch: page.Epoch, Offset: page.Head, Messages: []json.RawMessage{}}
+	if v.Users == nil && p.Count == 0 { // nil of others: the room tells a count only
+		v.Users = []hub.PresentUser{}
+	}
 	for _, m := range page.Messages {
 		v.Messages = append(v.Messages, hub.EncodePush(room, page.Epoch, m))
 	}

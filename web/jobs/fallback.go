@@ -23,6 +23,7 @@ const (
 	fallbackWorkers = 8                // users at once; one user's mail goes one after the other
 	fallbackLease   = time.Minute      // of a claim: what a lost node had claimed is looked at again so much later
 	sendLease       = 15 * time.Second // of one call and of writing its answer down: what a lost node was sending is unknown then
+	tokenWait       = 8 * time.Second  // for an access token, before anything is written down
 	onlineRest      = 30 * time.Second // at most: somebody who is online and acknowledges nothing is looked at so often
 	presenceRest    = 5 * time.Second  // while nobody knows who is online
 )
@@ -121,7 +122,12 @@ func (j *Jobs) FallBack(ctx context.Context) (int, error) {
 func (j *Jobs) giveBack(ctx context.Context, f store.Fallback) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleWait)
 	defer cancel()
-	if err := j.db.DeferFallback(ctx, j.owner, f, j.now().Add(time.Second), f.Reason, false); err != nil {
+	soon := j.now().Add(time.Second)
+	err := j.db.DeferFallback(ctx, j.owner, f, soon, f.Reason, false)
+	if f.Repeat {
+		err = j.db.LeaveRepeat(ctx, j.owner, f, soon)
+	}
+	if err != nil {
 		j.log.Warn("mail to be told another way is looked at when its lease ends", "user", f.User, "id", f.Letter.ID, "err", err)
 	}
 }
@@ -136,6 +142,7 @@ type outlook struct {
 	quota                       store.ReplyQuota
 	grants                      []store.Grant
 	configured                  bool // there is a client of the user's app
+	again                       bool // an admin wants it sent, however old it is
 }
 
 // A verdict is what is to be done about a letter.
@@ -151,7 +158,7 @@ type verdict struct {
 func (r *fallbackRule) judge(o outlook) verdict {
 	rest := min(onlineRest, r.after)
 	switch {
-	case o.now.Sub(o.storedAt) > r.within:
+	case o.now.Sub(o.storedAt) > r.within && !o.again:
 		return verdict{why: whyExpired, end: true}
 	case o.presence != nil:
 		return verdict{why: whyPresence, at: o.now.Add(presenceRest)}
@@ -218,22 +225,25 @@ func look(ctx context.Context, h *hub.Hub, db *store.DB, appID, user string) (o 
 // tellOtherwise decides about one claimed letter. Its errors are the store's.
 func (j *Jobs) tellOtherwise(ctx context.Context, f store.Fallback) error {
 	r := j.book.rule(f.Letter.Action)
-	if r == nil {
+	switch {
+	case r == nil && f.Repeat:
+		return j.db.LeaveRepeat(ctx, j.owner, f, time.Time{})
+	case r == nil:
 		return j.db.ExpireFallback(ctx, j.owner, f, whyNoRule)
 	}
-	appID := j.appID
-	if j.wechat == nil {
-		appID = ""
-	}
-	o, err := look(ctx, j.hub, j.db, appID, f.User)
+	o, err := j.lookAt(ctx, f)
 	if err != nil {
 		return fmt.Errorf("fallback of %s: %w", f.User, err)
 	}
-	o.now = j.now()
-	o.storedAt, o.writtenAt, o.seenAt = f.StoredAt, f.WrittenAt, f.SeenAt
 	v := r.judge(o)
+	if f.Repeat {
+		return j.repeat(ctx, f, r, o, v)
+	}
+	if o.again && !v.at.IsZero() {
+		v.why = store.ReasonAgain
+	}
 	for _, channel := range v.send {
-		done, why, err := j.sendOtherwise(ctx, f, r, channel)
+		done, why, err := j.sendOtherwise(ctx, f, r, o.user.OpenID, channel)
 		if err != nil || done {
 			return err
 		}
@@ -248,8 +258,43 @@ func (j *Jobs) tellOtherwise(ctx context.Context, f store.Fallback) error {
 	return j.db.HoldFallback(ctx, j.owner, f, v.why)
 }
 
+func (j *Jobs) lookAt(ctx context.Context, f store.Fallback) (outlook, error) {
+	appID := j.appID
+	if j.wechat == nil {
+		appID = ""
+	}
+	o, err := look(ctx, j.hub, j.db, appID, f.User)
+	o.now = j.now()
+	o.storedAt, o.writtenAt, o.seenAt = f.StoredAt, f.WrittenAt, f.SeenAt
+	o.again = f.Reason == store.ReasonAgain
+	return o, err
+}
+
+// ready makes a call of one channel for which nothing is missing but to be made: the text is filled in, and there is an
+// access token. So what lies between the commit of BeginFallback and WeChat is that call alone.
+func (j *Jobs) ready(ctx context.Context, f store.Fallback, r *fallbackRule, openID, channel string) (call func(context.Context) (msgID string, err error), err error) {
+	ctx, cancel := context.WithTimeout(ctx, tokenWait)
+	defer cancel()
+	if _, err := j.wechat.AccessToken(ctx); err != nil {
+		return nil, err
+	}
+	if channel == store.ChannelSubscribe {
+		m := r.subscribe(f.Letter)
+		return func(ctx context.Context) (string, error) { return j.wechat.SendSubscribe(ctx, openID, m) }, nil
+	}
+	m := r.custom(f.Letter)
+	return func(ctx context.Context) (string, error) { return "", j.wechat.SendCustom(ctx, openID, m) }, nil
+}
+
 // sendOtherwise sends a letter over one channel, once. Not done: it was not sent, and why; another channel may be tried.
-func (j *Jobs) sendOtherwise(ctx context.Context, f store.Fallback, r *fallbackRule, channel string) (done bool, why string, err error) {
+func (j *Jobs) sendOtherwise(ctx context.Context, f store.Fallback, r *fallbackRule, openID, channel string) (done bool, why string, err error) {
+	call, err := j.ready(ctx, f, r, openID, channel)
+	if err != nil {
+		if ctx.Err() != nil {
+			return true, "", err // this node stops
+		}
+		return true, "", j.later(ctx, f, channel, err)
+	}
 	template := ""
 	if channel == store.ChannelSubscribe {
 		template = r.Subscribe.Template
@@ -269,11 +314,7 @@ func (j *Jobs) sendOtherwise(ctx context.Context, f store.Fallback, r *fallbackR
 	case began != store.BegunYes:
 		return true, "", nil
 	}
-	j.beforeSend()
-	msgID, err := j.callOtherwise(ctx, f, r, channel)
-	j.afterSend()
-	out := outcomeOf(channel, msgID, err)
-	j.endOtherwise(ctx, f, out)
+	out, err := j.carryOut(ctx, f, channel, call)
 	switch out.Result {
 	case store.OutcomeSent:
 		j.log.Debug("mail told another way", "user", f.User, "id", f.Letter.ID, "channel", channel)
@@ -282,35 +323,76 @@ func (j *Jobs) sendOtherwise(ctx context.Context, f store.Fallback, r *fallbackR
 		j.log.Info("mail not told another way: WeChat refused", "user", f.User, "id", f.Letter.ID, "channel", channel, "err", err)
 		return false, whyRefused, nil
 	case store.OutcomeUnsent:
-		level := j.log.Info
-		if errors.Is(err, wechat.ErrConfig) {
-			level = j.log.Error // somebody has to do something
-		}
-		delay := sendDelay(f.Tries, err)
-		level("mail will be told another way later", "user", f.User, "id", f.Letter.ID, "channel", channel, "in", delay, "err", err)
-		return true, "", j.db.DeferFallback(ctx, j.owner, f, j.now().Add(delay), out.Reason, false)
+		return true, "", j.later(ctx, f, channel, err)
 	}
-	j.log.Warn("mail may have been told another way, or not: it is not sent again", "user", f.User, "id", f.Letter.ID, "channel", channel, "err", err)
+	j.log.Warn("mail may have been told another way, or not", "user", f.User, "id", f.Letter.ID, "channel", channel, "err", err)
 	return true, "", nil
 }
 
-func (j *Jobs) callOtherwise(ctx context.Context, f store.Fallback, r *fallbackRule, channel string) (msgID string, err error) {
-	ctx, cancel := context.WithTimeout(ctx, sendLease-settleWait-time.Second)
+// carryOut makes the call that was written down, and writes its answer down.
+func (j *Jobs) carryOut(ctx context.Context, f store.Fallback, channel string, call func(context.Context) (string, error)) (store.SendOutcome, error) {
+	calling, cancel := context.WithTimeout(ctx, sendLease-settleWait-time.Second)
 	defer cancel()
-	u, err := j.db.User(ctx, f.User)
-	if err != nil {
-		return "", errErased
+	j.beforeSend()
+	msgID, err := call(calling)
+	j.afterSend()
+	out := outcomeOf(channel, msgID, err)
+	if f.Repeat && arrivedBefore(channel, out.Code) {
+		out = store.SendOutcome{Result: store.OutcomeSent, Code: out.Code, Reason: store.ReasonRepeat}
 	}
-	if channel == store.ChannelSubscribe {
-		return j.wechat.SendSubscribe(ctx, u.OpenID, r.subscribe(f.Letter))
-	}
-	return "", j.wechat.SendCustom(ctx, u.OpenID, r.custom(f.Letter))
+	j.endOtherwise(ctx, f, out)
+	return out, err
 }
 
-var errErased = errors.New("the user's data was erased")
+// arrivedBefore tells whether a refusal of a repeat means that the first message used up what both were to use: no
+// grant is left, or the number of customer-service messages is reached. That a window has closed tells nothing.
+func arrivedBefore(channel string, code int) bool {
+	return channel == store.ChannelSubscribe && code == 43101 || channel == store.ChannelCustom && code == 45047
+}
 
-// endOtherwise writes the answer down. It tries for some seconds; what it cannot write down is unknown to everybody, and
-// not sent again.
+// later gives a letter back of which WeChat never heard.
+func (j *Jobs) later(ctx context.Context, f store.Fallback, channel string, err error) error {
+	level := j.log.Info
+	if errors.Is(err, wechat.ErrConfig) {
+		level = j.log.Error // somebody has to do something
+	}
+	delay := sendDelay(f.Tries, err)
+	f.Tries++
+	level("mail will be told another way later", "user", f.User, "id", f.Letter.ID, "channel", channel, "in", delay, "err", err)
+	why := err.Error()
+	if f.Reason == store.ReasonAgain {
+		why = f.Reason
+	}
+	return j.db.DeferFallback(ctx, j.owner, f, j.now().Add(delay), why, false)
+}
+
+// repeat sends again what was lost on its way to an answer, where WeChat refuses a second message: if the first one
+// arrived, that is its answer.
+func (j *Jobs) repeat(ctx context.Context, f store.Fallback, r *fallbackRule, o outlook, v verdict) error {
+	fits := f.Channel == store.ChannelSubscribe && r.Subscribe != nil && r.Subscribe.Template == f.Template || f.Channel == store.ChannelCustom && r.Custom != nil
+	switch {
+	case v.end || !fits || o.user.Blocked || o.user.OpenID == "" || !o.configured:
+		return j.db.LeaveRepeat(ctx, j.owner, f, time.Time{})
+	case !v.at.IsZero(): // not now: the user is there, or sleeps
+		return j.db.LeaveRepeat(ctx, j.owner, f, v.at)
+	}
+	call, err := j.ready(ctx, f, r, o.user.OpenID, f.Channel)
+	if err != nil {
+		return j.db.LeaveRepeat(context.WithoutCancel(ctx), j.owner, f, j.now().Add(sendDelay(0, err)))
+	}
+	ctx = context.WithoutCancel(ctx)
+	beginning, cancel := context.WithTimeout(ctx, settleWait)
+	defer cancel()
+	if began, err := j.db.BeginRepeat(beginning, j.owner, f, sendLease); err != nil || began != store.BegunYes {
+		return err
+	}
+	out, err := j.carryOut(ctx, f, f.Channel, call)
+	j.log.Info("mail told another way was repeated, since its answer was lost", "user", f.User, "id", f.Letter.ID, "channel", f.Channel,
+		"result", out.Result, "code", out.Code, "err", err)
+	return nil
+}
+
+// endOtherwise writes the answer down. It tries for some seconds; what it cannot write down is unknown to everybody.
 func (j *Jobs) endOtherwise(ctx context.Context, f store.Fallback, out store.SendOutcome) {
 	ctx, cancel := context.WithTimeout(ctx, settleWait)
 	defer cancel()
@@ -320,7 +402,7 @@ func (j *Jobs) endOtherwise(ctx context.Context, f store.Fallback, out store.Sen
 		InitialInterval: 50 * time.Millisecond, RandomizationFactor: 0.5, Multiplier: 2, MaxInterval: time.Second,
 	}))
 	if err != nil {
-		j.log.Error("what became of a message could not be written down: it is not sent again", "user", f.User, "id", f.Letter.ID, "err", err)
+		j.log.Error("what became of a message could not be written down", "user", f.User, "id", f.Letter.ID, "err", err)
 	}
 }
 
@@ -333,9 +415,6 @@ func outcomeOf(channel, msgID string, err error) store.SendOutcome {
 	var answer *wechat.Error
 	if !errors.As(err, &answer) {
 		out.Result = store.OutcomeUnsent // our own side
-		if errors.Is(err, errErased) {
-			out.Result = store.OutcomeRefused
-		}
 		return out
 	}
 	out.Code = answer.Code

@@ -29,6 +29,7 @@ const (
 	sweepFirst = time.Minute // a start is busy enough
 	sweepEvery = time.Hour   // what it deletes outlived its use by hours anyway
 	sweepWait  = 5 * time.Minute
+	renewEvery = 30 * time.Second // a copy of the database that is two of them older than a kill does not pass for it
 )
 
 // Options say between whom Jobs carries. Hub and Store are required.
@@ -133,6 +134,7 @@ func (j *Jobs) Run(ctx context.Context) error {
 	all.Go(func() { j.sends.run(ctx) })
 	all.Go(func() { j.ships.run(ctx) })
 	all.Go(func() { j.sweep(ctx) })
+	all.Go(func() { j.renew(ctx) })
 	if j.book != nil {
 		all.Go(func() { j.fallBack(ctx) })
 	}
@@ -151,6 +153,27 @@ func (j *Jobs) Run(ctx context.Context) error {
 	j.relay(ctx)
 	all.Wait()
 	return nil
+}
+
+// renew makes the database tell copies of itself, twice a minute.
+func (j *Jobs) renew(ctx context.Context) {
+	tick := time.NewTicker(renewEvery)
+	defer tick.Stop()
+	failing := false
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		renewing, cancel := context.WithTimeout(ctx, settleWait)
+		err := j.db.Renew(renewing)
+		cancel()
+		if err != nil && !failing && ctx.Err() == nil {
+			j.log.Warn("a copy of the database that is put back may pass for it", "err", err)
+		}
+		failing = err != nil
+	}
 }
 
 // sweep deletes what has outlived its use, every hour or so: several nodes should not do it at once.

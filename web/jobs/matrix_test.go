@@ -424,7 +424,7 @@ func TestFallback_matrix(t *testing.T) {
 							tries = tries[:1]
 						}
 						switch {
-						case online || acked || c == before && len(tries) > 0:
+						case online || acked || c == before && len(tries) > 0 && tries[0] == "custom":
 						case len(tries) > 0 && tries[0] == "custom" && w == open:
 							customs = 1
 						case g == granted && tries[len(tries)-1] == "subscribe":
