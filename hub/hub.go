@@ -422,7 +422,7 @@ func (h *Hub) start(f func()) bool {
 // A deadline is a context that many questions share, so that a wave of sockets does not set a timer for each.
 type deadline struct {
 	context.Context
-	renewAt int64 // Unix ns of the wheel: from then on the next asks for another
+	renewAt int64 // Unix ns: from then on the next asks for another
 }
 
 // soon is a context that ends in patience, or up to a second later.

@@ -57,6 +57,7 @@ type RedisBroker struct {
 	awayTo  atomic.Int64 // Unix ns until which nothing is tried
 	orders  orderBook
 	outage  outage
+	shared  atomic.Pointer[deadline]
 
 	linesMu sync.Mutex
 	lines   [partitions]*line // Cluster: by partition, from the first room on; else only the first
@@ -217,6 +218,20 @@ func (b *RedisBroker) sleep(d time.Duration) bool {
 // within bounds what a caller waits for Redis.
 func (b *RedisBroker) within(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(ctx, b.clock.patience)
+}
+
+// soon is within for what is under way to Redis: one context for all that begins within a tenth of patience, so that a
+// publish sets no timer of its own.
+func (b *RedisBroker) soon() context.Context {
+	now := time.Now().UnixNano()
+	if d := b.shared.Load(); d != nil && now < d.renewAt {
+		return d
+	}
+	ctx, cancel := context.WithTimeout(b.ctx, b.clock.patience)
+	context.AfterFunc(ctx, cancel)
+	d := &deadline{ctx, now + int64(b.clock.patience/10)}
+	b.shared.Store(d)
+	return d
 }
 
 func partitionOf(room string) int { return int(crc32.ChecksumIEEE([]byte(room)) % partitions) }

@@ -32,32 +32,32 @@ type publisher struct {
 
 // A post is a message on its way to Redis.
 type post struct {
-	call    call // nil script: channel and text are only said
-	channel string
-	text    []byte
-	size    int
+	script *script // nil: it is only said
+	args   []any   // the command: of a script EVALSHA, its name, how many keys, keys and arguments
+	size   int
 
 	at   Position
 	err  error
-	done chan struct{}
+	done chan struct{} // nil: its caller carries it
 }
 
 // Publish implements Broker. It returns within a second, with ErrAway if Redis did not answer.
 func (b *RedisBroker) Publish(ctx context.Context, room string, m Message, keep Keep) (Position, error) {
 	part := b.part(room)
-	keys := []string{part.stream(room), part.meta(room)}
+	args := append(make([]any, 0, 13), "evalsha", publishScript.sha, 2, part.stream(room), part.meta(room))
 	if m.ID == "" {
 		m.ID = newMessageID()
 	} else if !m.Fresh {
-		keys = append(keys, part.idempotent(room, m.ID))
+		args = append(args, part.idempotent(room, m.ID))
+		args[2] = 3
 	}
 	command := "PUBLISH"
 	if b.sharded {
 		command = "SPUBLISH"
 	}
 	body := appendBody(make([]byte, 0, len(m.Payload)+96), &m)
-	p := &post{size: len(body), done: make(chan struct{}), call: call{publishScript, keys, []any{
-		room, body, newEpoch(), max(0, keep.Size), max(0, keep.Age.Milliseconds()), command, b.channel(room)}}}
+	p := &post{script: publishScript, size: len(body),
+		args: append(args, room, body, newEpoch(), max(0, keep.Size), max(0, keep.Age.Milliseconds()), command, b.channel(room))}
 	if err := b.post(ctx, room, p); err != nil {
 		return Position{}, err
 	}
@@ -67,7 +67,11 @@ func (b *RedisBroker) Publish(ctx context.Context, room string, m Message, keep 
 // Say implements Broker.
 func (b *RedisBroker) Say(ctx context.Context, room string, m Message) error {
 	text := appendAnnouncement(make([]byte, 0, len(room)+len(m.Payload)+96), room, &m)
-	return b.post(ctx, room, &post{channel: b.channel(room), text: text, size: len(text), done: make(chan struct{})})
+	command := "publish"
+	if b.sharded {
+		command = "spublish"
+	}
+	return b.post(ctx, room, &post{size: len(text), args: []any{command, b.channel(room), text}})
 }
 
 func (b *RedisBroker) post(ctx context.Context, room string, p *post) error {
@@ -89,10 +93,11 @@ func (b *RedisBroker) post(ctx context.Context, room string, p *post) error {
 	if !pub.running { // nobody is on the way: the caller goes
 		pub.running = true
 		pub.mu.Unlock()
-		b.send([]*post{p})
+		b.carry(p)
 		pub.handOver()
 		return p.err
 	}
+	p.done = make(chan struct{})
 	pub.waiting = append(pub.waiting, p)
 	pub.mu.Unlock()
 	t := time.NewTimer(b.clock.patience)
@@ -156,42 +161,75 @@ func (pub *publisher) run() {
 	}
 }
 
+// carry sends one post. It takes no longer than a caller may wait.
+func (b *RedisBroker) carry(p *post) {
+	ctx := b.soon()
+	cmd := p.command(ctx)
+	err := b.client.Process(ctx, cmd)
+	if isUnknownScript(err) {
+		cmd = p.withText(ctx)
+		_ = b.client.Process(ctx, cmd)
+	}
+	b.settle(p, cmd)
+}
+
 // send sends a batch and answers its callers.
 func (b *RedisBroker) send(batch []*post) {
-	ctx, cancel := b.within(b.ctx)
-	defer cancel()
+	ctx := b.soon()
 	pipe := b.client.Pipeline()
 	cmds := make([]*redis.Cmd, len(batch))
-	said := make([]*redis.IntCmd, len(batch))
-	calls := make([]call, len(batch))
 	for i, p := range batch {
-		switch calls[i] = p.call; {
-		case p.call.script != nil:
-			cmds[i] = pipe.EvalSha(ctx, p.call.script.sha, p.call.keys, p.call.args...)
-		case b.sharded:
-			said[i] = pipe.SPublish(ctx, p.channel, p.text)
-		default:
-			said[i] = pipe.Publish(ctx, p.channel, p.text)
+		cmds[i] = p.command(ctx)
+		_ = pipe.Process(ctx, cmds[i])
+	}
+	_, _ = pipe.Exec(ctx) // each command has its own error
+	pipe = nil
+	for i, p := range batch {
+		if isUnknownScript(cmds[i].Err()) {
+			if pipe == nil {
+				pipe = b.client.Pipeline()
+			}
+			cmds[i] = p.withText(ctx)
+			_ = pipe.Process(ctx, cmds[i])
 		}
 	}
-	_, err := pipe.Exec(ctx)
-	_ = b.repeatUnknown(ctx, calls, cmds, err) // each command has its own error
-	away := false
+	if pipe != nil {
+		_, _ = pipe.Exec(ctx)
+	}
 	for i, p := range batch {
-		if cmds[i] != nil {
-			p.at, p.err = position(cmds[i])
-		} else {
-			p.err = said[i].Err()
-		}
-		if p.err != nil {
-			away = away || !isReply(p.err)
-			p.err = b.fault(p.err)
-		}
+		b.settle(p, cmds[i])
 		close(p.done)
 	}
-	if away {
+}
+
+func (p *post) command(ctx context.Context) *redis.Cmd {
+	cmd := redis.NewCmd(ctx, p.args...)
+	if p.script != nil {
+		cmd.SetFirstKeyPos(3)
+	}
+	return cmd
+}
+
+// withText is the command for a Redis that did not know the script: it did nothing.
+func (p *post) withText(ctx context.Context) *redis.Cmd {
+	p.args[0], p.args[1] = "eval", p.script.text
+	return p.command(ctx)
+}
+
+// settle says what became of a post.
+func (b *RedisBroker) settle(p *post, cmd *redis.Cmd) {
+	if p.script != nil {
+		p.at, p.err = position(cmd)
+	} else {
+		p.err = cmd.Err()
+	}
+	if p.err == nil {
+		return
+	}
+	if !isReply(p.err) {
 		b.awayTo.Store(time.Now().Add(awayPause).UnixNano())
 	}
+	p.err = b.fault(p.err)
 }
 
 // Heads implements Stream.
