@@ -109,6 +109,13 @@ func TestBrowser_narrowPages(t *testing.T) {
 		if width > 390 {
 			t.Errorf("%s is %d px wide on a screen of 390", path, width)
 		}
+		wide, err := chromedp.Run(ctx, chromedp.Evaluate[int]("[...document.querySelectorAll('.prose table')].filter(t => t.rows[0].cells.length < 4 && t.offsetWidth > t.parentElement.clientWidth + 1).length"))
+		if err != nil {
+			t.Fatalf("%s: %v", path, err)
+		}
+		if wide > 0 {
+			t.Errorf("%s: %d tables hide their last column beyond the screen", path, wide)
+		}
 	}
 }
 
