@@ -257,8 +257,11 @@ func TestPage_swap(t *testing.T) {
 func TestPage_cancel(t *testing.T) {
 	f, b := newFake(t), browse(t, "en-US", 1280, 900)
 	b.do(chromedp.Navigate(f.URL+"/phone/"), inState("left", "connected"), see(on("left", "buy-tea")),
-		chromedp.Focus(chromedp.CSS(on("left", "buy-tea"))), chromedp.KeyEvent("\r"), see(on("left", "pay-sheet")),
-		chromedp.KeyEvent("\x1b"), gone(on("left", "pay-sheet")),
+		chromedp.Focus(chromedp.CSS(on("left", "buy-tea"))), chromedp.KeyEvent("\r"), see(on("left", "pay-sheet")))
+	if sheet := b.text(on("left", "pay-sheet")); !strings.Contains(sheet, "Longjing tea") {
+		t.Errorf("in English the sheet says %q", sheet)
+	}
+	b.do(chromedp.KeyEvent("\x1b"), gone(on("left", "pay-sheet")),
 		click("left", "tab-me"), see(on("left", "order-item", `[data-state="paying"]`)))
 	if n := b.count(on("right", "notice-item")); n != 0 {
 		t.Errorf("a cancelled payment was told %d times", n)

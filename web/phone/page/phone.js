@@ -18,7 +18,10 @@ export class Phone {
     this.user = options.user
     this.options = options
     this.sheet = new PaySheet()
-    this.platform = createPlatform({ sim: options.sim, user: options.user, confirmPayment: (...args) => this.sheet.ask(...args) })
+    this.platform = createPlatform({
+      sim: options.sim, user: options.user,
+      confirmPayment: (order, pay) => this.sheet.ask({ ...order, description: this.shop.nameOf(order.description) }, pay),
+    })
     const { wx } = this.platform
     this.api = new WxApi({ base: options.hub, wx })
     this.hub = new WxHub({ url: `${options.hub}/ws`, getToken: (fresh) => this.token(fresh), transport: wxTransport(wx) })
