@@ -269,7 +269,7 @@ func TestConsole_broadcast(t *testing.T) {
 }
 
 func TestConsole_refund(t *testing.T) {
-	f, b := newFake(t), browse(t, "zh-CN", 1280, 900)
+	f, b := newFake(t), browse(t, "zh-CN", 1280, 900, "status of 404")
 	b.logIn(f)
 	const order = "2026112114030001"
 	b.do(click("nav-orders"), see(id("refund-"+order)))
@@ -411,7 +411,7 @@ func TestConsole_onAPhone(t *testing.T) {
 }
 
 func onAPhone(t *testing.T, lang string) {
-	f, b := newFake(t), browse(t, lang, 390, 844)
+	f, b := newFake(t), browse(t, lang, 390, 844, "status of 404")
 	b.do(chromedp.Navigate(f.URL+"/console/"), see(id("login-user")))
 	b.keep(lang + "-phone-login")
 	b.logIn(f)
@@ -424,7 +424,7 @@ func onAPhone(t *testing.T, lang string) {
 	time.Sleep(2500 * time.Millisecond)
 	for _, page := range []struct{ nav, wait string }{
 		{"overview", "figure canvas"}, {"rooms", id("room-notice")}, {"broadcast", id("preview")},
-		{"orders", id("refund-2026112114030001")}, {"inbox", id("conversation-c1")}, {"users", id("user-id")},
+		{"orders", id("refund-2026112114030001")}, {"inbox", id("conversation-c1")}, {"users", id("user-id")}, {"links", id("link-path")}, {"messages", id("doubts")},
 	} {
 		b.do(click("nav-"+page.nav), see(page.wait))
 		if wide := b.number(`document.documentElement.scrollWidth`); wide > 390 {

@@ -1,9 +1,14 @@
 package console_test
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
+	"image"
+	"image/color"
+	"image/png"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -33,9 +38,22 @@ type fake struct {
 	sockets   map[*websocket.Conn]map[string]bool
 	acked     bool
 	retried   bool
+	decided   bool
+	shipped   map[string]any
 	rules     []any
 	asked     []string // what was done: "refund …", "reply …"
 }
+
+// dot is a small picture.
+var dot = func() []byte {
+	m := image.NewGray(image.Rect(0, 0, 48, 48))
+	for i := range m.Pix {
+		m.SetGray(i%48, i/48, color.Gray{Y: uint8(i * 5)})
+	}
+	var b bytes.Buffer
+	_ = png.Encode(&b, m)
+	return b.Bytes()
+}()
 
 var started = time.Now().Add(-26 * time.Hour)
 
@@ -249,10 +267,73 @@ func newFake(t *testing.T) *fake {
 		good(w, map[string]any{"id": "c1", "user": "u-3f9c1d77", "nickname": "小林", "replyUntil": at(0) + 47*3600_000, "messages": f.talk})
 	})
 	admin("POST /api/admin/conversations/{id}/reply", func(w http.ResponseWriter, r *http.Request) {
-		text := fmt.Sprint(body(r)["text"])
+		in := body(r)
+		if image, ok := in["image"].(string); ok {
+			f.asked = append(f.asked, fmt.Sprint("picture ", len(image)))
+			f.talk = append(f.talk, map[string]any{"id": "p1", "from": "staff", "type": "image", "picUrl": "/pictures/abc.png", "at": time.Now().UnixMilli()})
+			good(w, map[string]any{"id": "p1"})
+			return
+		}
+		text := fmt.Sprint(in["text"])
 		f.asked = append(f.asked, "reply "+text)
 		f.heard("staff", text)
 		good(w, map[string]any{"id": "r1"})
+	})
+	admin("POST /api/admin/conversations/{id}/typing", func(w http.ResponseWriter, r *http.Request) {
+		f.asked = append(f.asked, fmt.Sprint("typing ", body(r)["typing"]))
+		good(w, map[string]any{})
+	})
+	picture := func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "image/png")
+		_, _ = w.Write(dot)
+	}
+	m.HandleFunc("GET /pictures/abc.png", picture)
+	m.HandleFunc("GET /qrcode/abc.png", picture)
+	admin("GET /api/admin/orders/{no}/shipping", func(w http.ResponseWriter, r *http.Request) {
+		if f.shipped == nil {
+			bad(w, r, 404, "not_found", "没有找到", "There is no such thing")
+			return
+		}
+		good(w, f.shipped)
+	})
+	admin("POST /api/admin/orders/{no}/shipping", func(w http.ResponseWriter, r *http.Request) {
+		in := body(r)
+		parcel, _ := list(in["parcels"])[0].(map[string]any)
+		f.asked = append(f.asked, fmt.Sprint("ship ", r.PathValue("no"), " ", in["logistics"], " ", parcel["company"], " ", parcel["trackingNo"]))
+		f.shipped = map[string]any{"outTradeNo": r.PathValue("no"), "state": "waiting", "logistics": in["logistics"], "complete": true, "parcels": in["parcels"], "by": "admin", "at": time.Now().UnixMilli()}
+		good(w, f.shipped)
+		f.shipped = maps.Clone(f.shipped)
+		f.shipped["state"], f.shipped["toldAt"] = "told", time.Now().UnixMilli()
+		if parcel["company"] == "XX" {
+			f.shipped["state"], f.shipped["reason"] = "failed", "10060012 delivery company unknown"
+		}
+	})
+	admin("POST /api/admin/links", func(w http.ResponseWriter, r *http.Request) {
+		in := body(r)
+		f.asked = append(f.asked, fmt.Sprint("link ", in["kind"], " ", in["path"], " ", in["query"], " ", in["days"]))
+		good(w, map[string]any{"url": "https://wxaurl.cn/Zx81kQ2hvPa", "expiresAt": time.Now().Add(7 * 24 * time.Hour).UnixMilli()})
+	})
+	admin("POST /api/admin/qrcodes", func(w http.ResponseWriter, r *http.Request) {
+		in := body(r)
+		if in["path"] == "pages/none" {
+			bad(w, r, 400, "bad_request", "微信在这个版本里没有这个页面", "WeChat knows no such page")
+			return
+		}
+		f.asked = append(f.asked, fmt.Sprint("code ", in["path"], " ", in["square"]))
+		good(w, map[string]any{"img": "https://shop.example/qrcode/abc.png"})
+	})
+	admin("GET /api/admin/fallbacks/unknown", func(w http.ResponseWriter, _ *http.Request) {
+		if f.decided {
+			good(w, []any{})
+			return
+		}
+		good(w, []any{map[string]any{"user": "u-5be04412", "id": "pay:43", "action": "order.paid", "channel": "custom", "at": time.Now().Add(-time.Hour).UnixMilli(), "gone": false}})
+	})
+	admin("POST /api/admin/messages/{id}/decision", func(w http.ResponseWriter, r *http.Request) {
+		in := body(r)
+		f.decided = true
+		f.asked = append(f.asked, fmt.Sprint("decide ", r.PathValue("id"), " ", in["user"], " ", in["do"]))
+		good(w, map[string]any{})
 	})
 	admin("POST /api/logout", func(w http.ResponseWriter, _ *http.Request) {
 		f.asked = append(f.asked, "logout")

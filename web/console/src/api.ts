@@ -108,6 +108,49 @@ export interface Refund {
   doneAt?: number
 }
 
+export type Logistics = 'express' | 'city' | 'virtual' | 'pickup'
+
+export interface Parcel {
+  trackingNo?: string
+  /** WeChat's code of the carrier */
+  company?: string
+  item?: string
+  /** masked, which the carrier SF wants */
+  contact?: string
+}
+
+export interface Shipping {
+  outTradeNo: string
+  state: 'waiting' | 'told' | 'failed' | 'received' | 'settled' | 'needless'
+  logistics: Logistics
+  complete: boolean
+  parcels: Parcel[]
+  by: string
+  at: number
+  toldAt?: number
+  receivedAt?: number
+  settledAt?: number
+  reason?: string
+}
+
+export interface LinkWish {
+  kind: 'link' | 'scheme'
+  path?: string
+  query?: string
+  envVersion?: string
+  days?: number
+}
+
+/** A letter of which nobody knows whether WeChat told it. */
+export interface Doubt {
+  user: string
+  id: string
+  action: string
+  channel: string
+  at: number
+  gone: boolean
+}
+
 export interface Conversation {
   id: string
   user: string
@@ -259,7 +302,7 @@ async function call<T>(method: 'GET' | 'POST' | 'PUT' | 'DELETE', path: string, 
   let response: Response
   try {
     response = await fetch(`/api/${path}`, {
-      method, headers, body: typeof body === 'string' ? body : body && JSON.stringify(body), signal, cache: 'no-store', credentials: 'omit', keepalive: method !== 'GET',
+      method, headers, body: typeof body === 'string' ? body : body && JSON.stringify(body), signal, cache: 'no-store', credentials: 'omit', keepalive: method !== 'GET' && (typeof body !== 'string' || body.length < 30_000), // browsers let 64 KiB outlive a page
     })
   } catch (error) {
     if (signal?.aborted) throw error
@@ -307,6 +350,20 @@ export const admin = {
     post<Refund>(`orders/${part(outTradeNo)}/refund`, r),
   conversations: (signal?: AbortSignal) => get<Conversation[]>('conversations', signal),
   conversation: (id: string, signal?: AbortSignal) => get<Talk>(`conversations/${part(id)}`, signal),
+  /** undefined: nobody has said how it is delivered */
+  shipping: (outTradeNo: string, signal?: AbortSignal) =>
+    get<Shipping>(`orders/${part(outTradeNo)}/shipping`, signal).catch((e: unknown) => {
+      if (e instanceof Refusal && e.word === 'not_found') return undefined
+      throw e
+    }),
+  ship: (outTradeNo: string, s: { logistics: Logistics; parcels?: Parcel[] }) => post<Shipping>(`orders/${part(outTradeNo)}/shipping`, s),
+  link: (l: LinkWish) => post<{ url: string; expiresAt: number }>('links', l),
+  pathCode: (c: { path: string; square?: boolean; width?: number }) => post<{ img: string }>('qrcodes', c),
+  typing: (id: string, typing: boolean) => post<unknown>(`conversations/${part(id)}/typing`, { typing }),
+  /** `image` is base64 */
+  replyPicture: (id: string, image: string) => post<{ id: string }>(`conversations/${part(id)}/reply`, JSON.stringify({ image })),
+  doubts: (signal?: AbortSignal) => get<Doubt[]>('fallbacks/unknown', signal),
+  decide: (id: string, user: string, what: 'again' | 'leave') => post<unknown>(`messages/${part(id)}/decision`, { user, do: what }),
   reply: (id: string, r: { text: string } | { link: { title: string; description: string; url: string; thumbUrl: string } }) =>
     post<{ id: string }>(`conversations/${part(id)}/reply`, r),
   alarms: (state: 'open' | 'all', signal?: AbortSignal) => get<Alarm[]>(`alarms${query({ state, limit: 100 })}`, signal),

@@ -1,5 +1,5 @@
 import { useEffect, useSyncExternalStore } from 'react'
-import { ChartLineIcon, ChatMessageIcon, LogoutIcon, MailIcon, NotificationErrorIcon, NotificationIcon, RootListIcon, RotateIcon, UserIcon, ViewListIcon } from 'tdesign-icons-react'
+import { ChartLineIcon, ChatMessageIcon, LinkIcon, LogoutIcon, MailIcon, NotificationErrorIcon, NotificationIcon, RootListIcon, RotateIcon, UserIcon, ViewListIcon } from 'tdesign-icons-react'
 import { ConfigProvider } from 'tdesign-react'
 import english from 'tdesign-react/es/locale/en_US'
 import chinese from 'tdesign-react/es/locale/zh_CN'
@@ -13,6 +13,7 @@ import { Alarms } from './pages/alarms'
 import { Broadcast } from './pages/broadcast'
 import { Fallbacks } from './pages/fallbacks'
 import { Inbox } from './pages/inbox'
+import { Links } from './pages/links'
 import { Login } from './pages/login'
 import { Messages } from './pages/messages'
 import { Orders } from './pages/orders'
@@ -22,7 +23,7 @@ import { Users } from './pages/users'
 
 const icons: Record<Page, typeof UserIcon> = {
   overview: ChartLineIcon, rooms: RootListIcon, broadcast: NotificationIcon, orders: ViewListIcon, inbox: ChatMessageIcon, users: UserIcon,
-  messages: MailIcon, fallbacks: RotateIcon, alarms: NotificationErrorIcon,
+  messages: MailIcon, fallbacks: RotateIcon, links: LinkIcon, alarms: NotificationErrorIcon,
 }
 
 const ground = matchMedia('(prefers-color-scheme: dark)')
@@ -92,6 +93,7 @@ function Content({ place, dark }: { place: Place; dark: boolean }) {
     case 'users': return <Users user={place.about} />
     case 'messages': return <Messages id={place.about} />
     case 'fallbacks': return <Fallbacks />
+    case 'links': return <Links />
     case 'alarms': return <Alarms />
   }
 }

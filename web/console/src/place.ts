@@ -1,7 +1,7 @@
 // Where in the console: the part of the address after #, "/rooms/notice" is page rooms, about notice.
 import { useSyncExternalStore } from 'react'
 
-export const pages = ['overview', 'rooms', 'broadcast', 'orders', 'inbox', 'users', 'messages', 'fallbacks', 'alarms'] as const
+export const pages = ['overview', 'rooms', 'broadcast', 'orders', 'inbox', 'users', 'messages', 'fallbacks', 'links', 'alarms'] as const
 export type Page = (typeof pages)[number]
 
 export interface Place {

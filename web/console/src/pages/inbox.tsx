@@ -1,5 +1,5 @@
 import { useEffect, useRef, useState, type FormEvent } from 'react'
-import { ChatMessageIcon, ChevronLeftIcon, SendIcon } from 'tdesign-icons-react'
+import { ChatMessageIcon, ChevronLeftIcon, ImageIcon, SendIcon } from 'tdesign-icons-react'
 import { Textarea } from 'tdesign-react'
 import { admin, type Conversation, type TalkItem } from '../api'
 import { useAsked, useDoing } from '../asking'
@@ -8,6 +8,7 @@ import { useWords } from '../language'
 import { useRoom } from '../live'
 import { href } from '../place'
 import { Button } from '../parts/button'
+import { Modal } from '../parts/modal'
 import { Empty, Failure, Waiting } from '../parts/state'
 
 /** The customers' conversations. What room kf hears of one makes us ask for it at once; otherwise every so often. */
@@ -100,6 +101,7 @@ function TalkView({ id, heard, onSeen }: { id: string; heard: number; onSeen: ()
     if (answer) setText('')
     again()
   }
+  useTyping(id, text, left > 0, (data?.messages ?? []).reduce((at, m) => (m.from === 'user' ? Math.max(at, m.at) : at), 0))
   const name = data?.nickname || data?.user || id
   return (
     <section className="panel talk" aria-label={t('inbox.with', { name })}>
@@ -123,12 +125,90 @@ function TalkView({ id, heard, onSeen }: { id: string; heard: number; onSeen: ()
           </p>
           <Failure of={doing.failure} />
           <form onSubmit={send}>
+            <PictureButton id={id} disabled={left <= 0} onSent={again} />
             <ReplyInput disabled={left <= 0} value={text} onChange={setText} onSend={() => void send()} />
             <Button type="submit" data-testid="reply-send" loading={doing.busy} disabled={left <= 0 || !text.trim()} icon={<SendIcon />}>{t('inbox.send')}</Button>
           </form>
         </>
       )}
     </section>
+  )
+}
+
+const typingEvery = 8000 // ms; WeChat shows it for some seconds
+const typingWithin = 30_000 // ms after the customer's last word; later WeChat shows nothing
+
+/** Lets the customer see that somebody writes, while somebody does. That it cannot be shown hinders nobody. */
+function useTyping(id: string, text: string, open: boolean, heardAt: number) {
+  const said = useRef(0)
+  const writing = open && text.trim() !== ''
+  useEffect(() => {
+    const now = Date.now()
+    if (!writing || now - said.current < typingEvery || now - heardAt > typingWithin) return
+    said.current = now
+    admin.typing(id, true).catch(() => {})
+  }, [id, text, writing, heardAt])
+  useEffect(() => {
+    if (!writing) return
+    return () => {
+      if (!said.current) return
+      said.current = 0
+      admin.typing(id, false).catch(() => {})
+    }
+  }, [id, writing])
+}
+
+const mostPicture = 1 << 20 // bytes, as the hub takes it
+
+/** Chooses a picture, shows it, and sends it by a second click. */
+function PictureButton({ id, disabled, onSent }: { id: string; disabled: boolean; onSent: () => void }) {
+  const { t } = useWords()
+  const [chosen, setChosen] = useState('')
+  const [wrong, setWrong] = useState('')
+  const input = useRef<HTMLInputElement>(null)
+  const doing = useDoing()
+  const choose = (file?: File) => {
+    if (!file) return
+    doing.clear()
+    setChosen('')
+    const fits = /^image\/(png|jpeg|gif)$/.test(file.type)
+    setWrong(!fits ? t('inbox.pictureKind') : file.size > mostPicture ? t('inbox.pictureBig') : '')
+    if (!fits || file.size > mostPicture) return
+    const reader = new FileReader()
+    reader.onload = () => setChosen(String(reader.result))
+    reader.readAsDataURL(file)
+  }
+  const close = () => {
+    setChosen('')
+    setWrong('')
+    doing.clear()
+  }
+  const send = async () => {
+    if (!(await doing.run(() => admin.replyPicture(id, chosen.slice(chosen.indexOf(',') + 1))))) return
+    close()
+    onSent()
+  }
+  return (
+    <>
+      <input
+        ref={input} type="file" accept="image/png,image/jpeg,image/gif" hidden data-testid="picture-file"
+        onChange={(e) => {
+          choose(e.target.files?.[0])
+          e.target.value = ''
+        }}
+      />
+      <Button variant="outline" shape="square" icon={<ImageIcon />} disabled={disabled} aria-label={t('inbox.pictureSend')} data-testid="picture-choose" onClick={() => input.current!.click()} />
+      {(chosen || wrong) && (
+        <Modal title={t('inbox.pictureSend')} testid="picture-dialog" onClose={close}>
+          {wrong ? <p className="bad" role="alert">{wrong}</p> : <img className="chosen" src={chosen} alt={t('inbox.pictureChosen')} />}
+          <Failure of={doing.failure} />
+          <footer>
+            <Button variant="outline" onClick={close}>{t('cancel')}</Button>
+            {!wrong && <Button data-testid="picture-send" loading={doing.busy} onClick={() => void send()}>{t('inbox.send')}</Button>}
+          </footer>
+        </Modal>
+      )}
+    </>
   )
 }
 
@@ -156,11 +236,15 @@ function ReplyInput({ value, onChange, onSend, disabled }: { value: string; onCh
   )
 }
 
+/** A picture that this hub keeps, at its own address. */
+const ownPicture = (url?: string) => /(?:^|\/)pictures\/([^/?#]+)$/.exec(url ?? '')?.[1]
+
 const webAddress = (url?: string) => (url && /^https?:\/\//i.test(url) ? url : undefined)
 
 function Line({ of, before }: { of: TalkItem; before?: TalkItem }) {
   const { t, lang } = useWords()
-  const picture = webAddress(of.picUrl)
+  const own = of.from === 'staff' ? ownPicture(of.picUrl) : undefined
+  const picture = own ? `/pictures/${own}` : webAddress(of.picUrl)
   const staff = of.from !== 'user'
   const link = of.type === 'link' ? webAddress(of.content) : undefined
   return (
@@ -172,7 +256,7 @@ function Line({ of, before }: { of: TalkItem; before?: TalkItem }) {
           {of.title && <b className="whole">{of.title}</b>}
           {link ? <a href={link} target="_blank" rel="noreferrer">{of.content}</a> : of.content}
           {of.pagePath && <code className="under">{of.pagePath}</code>}
-          {picture && <a href={picture} target="_blank" rel="noreferrer">{t('inbox.picture')}</a>}
+          {picture && <a href={picture} target="_blank" rel="noreferrer">{own ? <img src={picture} alt={t('inbox.picture')} /> : t('inbox.picture')}</a>}
           {!of.title && !of.content && !picture && <i>{t('inbox.kind', { kind: of.type })}</i>}
         </p>
       </li>

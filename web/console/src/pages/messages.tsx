@@ -1,4 +1,4 @@
-import { useState, type FormEvent } from 'react'
+import { useState, type FormEvent, type ReactNode } from 'react'
 import { CheckCircleIcon, MailIcon } from 'tdesign-icons-react'
 import { Input, Tag } from 'tdesign-react'
 import { admin, type Receipt, type ReceiptStep } from '../api'
@@ -28,6 +28,7 @@ export function Messages({ id }: { id: string }) {
         </form>
       </section>
       {id && <Fate key={id} id={id} />}
+      <Doubts />
       <Dead />
     </>
   )
@@ -66,13 +67,17 @@ function Fate({ id }: { id: string }) {
           ))}
         </ul>
       )}
-      {data?.receipts.map((r) => <ReceiptView key={r.user} of={r} word={word} />)}
+      {data?.receipts.map((r) => (
+        <ReceiptView key={r.user} of={r} word={word}>
+          {r.state === 'unknown' && r.reason === 'lost' && <Decision id={id} user={r.user} onDone={again} />}
+        </ReceiptView>
+      ))}
       {data && data.receipts.length === 0 && <p className="soft">{t('messages.noReceipts')}</p>}
     </section>
   )
 }
 
-function ReceiptView({ of, word }: { of: Receipt; word: HubWord }) {
+function ReceiptView({ of, word, children }: { of: Receipt; word: HubWord; children?: ReactNode }) {
   const { lang } = useWords()
   return (
     <article className="receipt" data-testid="receipt">
@@ -86,12 +91,59 @@ function ReceiptView({ of, word }: { of: Receipt; word: HubWord }) {
           <li key={i} data-testid={`step-${s.step}`}><time title={fullTime(s.at, lang)}>{moment(s.at)}{clock(s.at).slice(5)}</time> <b>{word('step', s.step)}</b> <span>{explain(s, word)}</span></li>
         ))}
       </ol>
+      {children}
     </article>
   )
 }
 
 const explain = (s: ReceiptStep, word: HubWord) =>
   [s.outcome && word('outcome', s.outcome), s.reason && word('reason', s.reason), s.code && String(s.code), s.report, s.node].filter(Boolean).join(' · ')
+
+/** Perhaps WeChat has told it, perhaps not: somebody who knows decides. */
+function Decision({ id, user, gone, onDone }: { id: string; user: string; gone?: boolean; onDone: () => void }) {
+  const { t } = useWords()
+  const doing = useDoing()
+  const decide = async (what: 'again' | 'leave') => {
+    await doing.run(() => admin.decide(id, user, what))
+    onDone()
+  }
+  return (
+    <>
+      <div className="buttons tight">
+        {!gone && <Button size="small" variant="outline" data-testid="decide-again" disabled={doing.busy} onClick={() => void decide('again')}>{t('doubts.again')}</Button>}
+        <Button size="small" variant="text" data-testid="decide-leave" disabled={doing.busy} onClick={() => void decide('leave')}>{t('doubts.leave')}</Button>
+      </div>
+      <Failure of={doing.failure} />
+    </>
+  )
+}
+
+/** Letters with an unknown end, of every message. Where there are none, nothing stands here. */
+function Doubts() {
+  const { t, lang } = useWords()
+  const word = useHubWord()
+  const { data, failure, again } = useAsked('doubts', admin.doubts, 10_000)
+  if (!failure && !data?.length) return null
+  return (
+    <section className="panel" data-testid="doubts">
+      <h2 className="title">{t('doubts')} {data && <small>{data.length}</small>}</h2>
+      <p className="soft padded">{t('doubts.lead')}</p>
+      <Failure of={failure} again={again} />
+      {data && data.length > 0 && (
+        <Grid
+          label={t('doubts')} rows={data} keyOf={(d) => `${d.user} ${d.id}`} testid={(d) => `doubt-${d.id}`}
+          columns={[
+            { name: t('dead.what'), main: true, cell: (d) => <><b>{d.action}</b> <a href={href('messages', d.id)}><code className="cut" title={d.id}>{d.id}</code></a></> },
+            { name: t('dead.to'), cell: (d) => <a href={href('users', d.user)} className="cut">{d.user}</a> },
+            { name: t('dead.kind'), cell: (d) => word('step', d.channel) },
+            { name: t('doubts.since'), cell: (d) => <span title={fullTime(d.at, lang)}>{moment(d.at)}</span> },
+            { name: t('orders.actions'), cell: (d) => <Decision id={d.id} user={d.user} gone={d.gone} onDone={again} /> },
+          ]}
+        />
+      )}
+    </section>
+  )
+}
 
 function Dead() {
   const { t, lang } = useWords()

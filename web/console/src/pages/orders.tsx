@@ -13,6 +13,7 @@ import { Grid } from '../parts/grid'
 import { Modal } from '../parts/modal'
 import { Empty, Failure, Waiting } from '../parts/state'
 import { RefundDialog } from './refund'
+import { ShippingPart } from './shipping'
 
 const page = 50
 
@@ -136,6 +137,7 @@ function Details({ outTradeNo, known, onClose, onRefund }: { outTradeNo: string;
             <dt>{t('orders.paidAt')}</dt><dd>{time(o.paidAt)}</dd>
             <dt>{t('orders.refunded')}</dt><dd>{price(o.refunded)}</dd>
           </dl>
+          {o.paidAt ? <ShippingPart key={o.outTradeNo} outTradeNo={o.outTradeNo} /> : null}
           <h3>{t('refunds')}</h3>
           <Failure of={refunds.failure} again={refunds.again} />
           {refunds.data?.length === 0 && <p className="none">{t('refunds.none')}</p>}
