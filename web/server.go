@@ -232,7 +232,11 @@ func (s *Server) routes() http.Handler {
 		r.Handle("/phone/*", page)
 		door.Demo, door.PhoneURL, door.SimURL, door.Command = true, "/phone/", d.SimURL, d.Command
 	}
-	r.Handle("/", docs.Door(door))
+	r.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		seen := door
+		seen.SimURL = phone.Seen(r, door.SimURL)
+		docs.Door(seen).ServeHTTP(w, r)
+	})
 	return r
 }
 

@@ -13,7 +13,9 @@ import (
 	"encoding/hex"
 	"html/template"
 	"io/fs"
+	"net"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"path"
 	"strings"
@@ -25,7 +27,7 @@ import (
 //go:embed page
 var page embed.FS
 
-// Config says where the page finds its servers, as the browser reaches them.
+// Config says where the page finds its servers, as a browser on this machine reaches them.
 type Config struct {
 	SimURL string // the simulator: "http://127.0.0.1:8081"
 	HubURL string // the hub; empty: the page's own origin
@@ -34,7 +36,6 @@ type Config struct {
 // Handler serves the page and what it loads. It may be mounted at /phone or /phone/, with the prefix stripped or not.
 func Handler(c Config) http.Handler {
 	files := load(c)
-	policy := contentPolicy(c)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method != http.MethodGet && r.Method != http.MethodHead {
 			w.Header().Set("Allow", "GET, HEAD")
@@ -54,8 +55,12 @@ func Handler(c Config) http.Handler {
 			http.NotFound(w, r)
 			return
 		}
+		seen := c
+		if seen.SimURL = Seen(r, c.SimURL); seen != c && name == "index.html" {
+			f = indexFor(seen)
+		}
 		h := w.Header()
-		h.Set("Content-Security-Policy", policy)
+		h.Set("Content-Security-Policy", contentPolicy(seen))
 		h.Set("X-Content-Type-Options", "nosniff")
 		h.Set("Referrer-Policy", "no-referrer")
 		h.Set("Content-Type", f.kind)
@@ -63,6 +68,26 @@ func Handler(c Config) http.Handler {
 		h.Set("ETag", f.tag)
 		http.ServeContent(w, r, name, time.Time{}, bytes.NewReader(f.body))
 	})
+}
+
+// Seen is address, which is one of this machine, as the sender of r reaches it: a browser that called us by another
+// address of this machine, such as 192.168.1.5, takes that one.
+func Seen(r *http.Request, address string) string {
+	u, err := url.Parse(address)
+	if err != nil {
+		return address
+	}
+	host, _, err := net.SplitHostPort(r.Host)
+	if err != nil {
+		host = strings.Trim(r.Host, "[]")
+	}
+	called, err := netip.ParseAddr(host)
+	own, e := netip.ParseAddr(u.Hostname())
+	if err != nil || e != nil || called.Zone() != "" || called.IsLoopback() || !own.IsLoopback() {
+		return address
+	}
+	u.Host = net.JoinHostPort(called.String(), u.Port())
+	return u.String()
 }
 
 // A file is what one address answers with.
@@ -82,10 +107,7 @@ var kinds = map[string]string{
 // load reads everything once. What is embedded cannot be broken at run time: a test loads it.
 func load(c Config) map[string]file {
 	files := map[string]file{}
-	add := func(name string, body []byte) {
-		sum := sha256.Sum256(body)
-		files[name] = file{body: body, kind: kinds[path.Ext(name)], tag: `"` + hex.EncodeToString(sum[:8]) + `"`}
-	}
+	add := func(name string, body []byte) { files[name] = newFile(name, body) }
 	must(fs.WalkDir(page, "page", func(name string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
 			return err
@@ -94,13 +116,24 @@ func load(c Config) map[string]file {
 		add(strings.TrimPrefix(name, "page/"), body)
 		return err
 	}))
-	var index bytes.Buffer
-	must(template.Must(template.ParseFS(page, "page/index.html")).Execute(&index, c))
-	add("index.html", index.Bytes())
+	files["index.html"] = indexFor(c)
 	client, err := fs.ReadFile(sdk.Dist(), "index.mjs")
 	must(err)
 	add("sdk.mjs", client)
 	return files
+}
+
+func newFile(name string, body []byte) file {
+	sum := sha256.Sum256(body)
+	return file{body: body, kind: kinds[path.Ext(name)], tag: `"` + hex.EncodeToString(sum[:8]) + `"`}
+}
+
+var indexPage = template.Must(template.ParseFS(page, "page/index.html"))
+
+func indexFor(c Config) file {
+	var index bytes.Buffer
+	must(indexPage.Execute(&index, c))
+	return newFile("index.html", index.Bytes())
 }
 
 // contentPolicy lets the page reach its own origin, the simulator and the hub, and nothing else.

@@ -103,6 +103,27 @@ func TestHandler_addresses(t *testing.T) {
 	}
 }
 
+// A real phone in the same Wi-Fi calls the hub by its address there, and finds the simulator at the same one.
+func TestHandler_seenFromElsewhere(t *testing.T) {
+	h := phone.Handler(phone.Config{SimURL: "http://127.0.0.1:8081"})
+	for host, want := range map[string]string{
+		"192.168.1.5:8080": "http://192.168.1.5:8081", "[fd00::5]:8080": "http://[fd00::5]:8081", "10.0.0.7": "http://10.0.0.7:8081",
+		"127.0.0.1:8080": "http://127.0.0.1:8081", "localhost:8080": "http://127.0.0.1:8081", "[::1]:8080": "http://127.0.0.1:8081",
+		"hub.example": "http://127.0.0.1:8081", "192.168.1.5'; x:8080": "http://127.0.0.1:8081", "[fe80::1%25en0]:8080": "http://127.0.0.1:8081",
+	} {
+		r := httptest.NewRequest("GET", "/phone/", nil)
+		r.Host = host
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, r)
+		if body := w.Body.String(); !strings.Contains(body, `name="wxhub-sim" content="`+want+`"`) {
+			t.Errorf("%s: the page does not name %s", host, want)
+		}
+		if policy := w.Header().Get("Content-Security-Policy"); !strings.Contains(policy, "connect-src 'self' "+want+";") {
+			t.Errorf("%s: %s", host, policy)
+		}
+	}
+}
+
 // Every file that a file of the page asks for is there, and nothing comes from elsewhere.
 func TestHandler_complete(t *testing.T) {
 	h := phone.Handler(phone.Config{})
