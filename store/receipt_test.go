@@ -294,6 +294,14 @@ func testFallbacks_lostNode(t *testing.T, open opener) {
 	if q := must(db.ReplyQuota(ctx, u.ID))(t); q.Left != 4 {
 		t.Errorf("%d left: what may have arrived costs", q.Left)
 	}
+	if d := must(db.Doubts(ctx, 0))(t); len(d) != 1 || d[0].ID != "sending" || d[0].Channel != ChannelCustom || !d[0].At.Equal(c.now()) || d[0].Gone {
+		t.Errorf("doubts %+v", d)
+	}
+	check(t, db.AckMail(ctx, u.ID, r.Seq)) // its user has it: there is nothing to decide
+	if d := must(db.Doubts(ctx, 0))(t); len(d) != 0 {
+		t.Errorf("doubts %+v", d)
+	}
+	wantErr(t, db.DecideDoubt(ctx, "sending", u.ID, true, "boss"), ErrNotFound)
 	// It was only frozen, and tells after all.
 	check(t, db.EndFallback(ctx, "dead", due[1], SendOutcome{Result: OutcomeSent}, time.Minute))
 	if r := must(db.Receipts(ctx, "sending", "", 0))(t)[0]; r.Fallback.State != FallbackSent {

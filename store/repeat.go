@@ -240,12 +240,12 @@ func (db *DB) LeaveRepeat(ctx context.Context, owner string, f Fallback, due tim
 	return nil
 }
 
-// A Doubt is a letter that was perhaps sent, and of which no admin has said anything yet.
+// A Doubt is a letter that was perhaps sent, that nobody acknowledged, and of which no admin has said anything yet.
 type Doubt struct {
 	User, ID, Action string
 	Channel          string
 	At               time.Time // since when nobody knows
-	Gone             bool      // the letter is kept no longer, or was acknowledged: it cannot be sent again
+	Gone             bool      // the letter is kept no longer: it cannot be sent again
 }
 
 // Doubts returns the latest. limit is 1 to 1000, 0: 100.
@@ -262,10 +262,10 @@ func (db *DB) Doubts(ctx context.Context, limit int) (all []Doubt, err error) {
 				all = append(all, d)
 				return err
 			}, `SELECT f.user_id, COALESCE(l.id, r.id), COALESCE(l.action, r.action), f.channel, f.at,
-				CASE WHEN l.id IS NULL OR l.acked_at > 0 THEN 1 ELSE 0 END
+				CASE WHEN l.id IS NULL THEN 1 ELSE 0 END
 				FROM fallbacks f LEFT JOIN letters l ON l.user_id = f.user_id AND l.seq = f.seq
 				LEFT JOIN receipts r ON r.user_id = f.user_id AND r.seq = f.seq
-				WHERE f.state = 'unknown' AND f.reason <> 'left' AND (l.id IS NOT NULL OR r.id IS NOT NULL)
+				WHERE f.state = 'unknown' AND f.reason <> 'left' AND COALESCE(l.acked_at, r.acked_at) = 0
 				ORDER BY f.at DESC, f.user_id, f.seq LIMIT ?`, limit)
 		})
 	}

@@ -86,7 +86,7 @@ type doubtView struct {
 	Action  string `json:"action"`
 	Channel string `json:"channel" enum:"custom,subscribe"`
 	At      int64  `json:"at" doc:"milliseconds: since when nobody knows"`
-	Gone    bool   `json:"gone" doc:"acknowledged or kept no longer: it cannot be sent again"`
+	Gone    bool   `json:"gone" doc:"kept no longer: it cannot be sent again"`
 }
 
 type decisionRequest struct {
@@ -210,7 +210,11 @@ func viewReceipt(r store.Receipt, now time.Time) receiptView {
 		}
 	}
 	step("stored", r.StoredAt, "")
-	step("relayed", r.RelayedAt, r.RelayedBy)
+	relayed := r.RelayedAt // noted after it was announced: a socket may have been quicker
+	if !r.WrittenAt.IsZero() && r.WrittenAt.Before(relayed) {
+		relayed = r.WrittenAt
+	}
+	step("relayed", relayed, r.RelayedBy)
 	step("written", r.WrittenAt, r.WrittenBy)
 	step("slow", r.SlowAt, "")
 	step("acknowledged", r.AckedAt, "")
