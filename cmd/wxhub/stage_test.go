@@ -121,9 +121,16 @@ func (s *stage) kill(n *stageNode) {
 func (b *balancer) add(addr string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if !slices.Contains(b.nodes, addr) {
+	if !b.outer && !slices.Contains(b.nodes, addr) {
 		b.nodes = append(b.nodes, addr)
 	}
+}
+
+// leadTo has everybody go to a real balancer, which knows the nodes itself.
+func (b *balancer) leadTo(addr string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.outer, b.nodes = true, []string{addr}
 }
 
 // redisCLI runs one command on a Redis and returns what it answers.

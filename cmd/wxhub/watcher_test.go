@@ -35,6 +35,7 @@ type watcher struct {
 	again  *time.Timer // asks for the rooms that it is not in
 	lastID int
 	opened int         // handshakes that succeeded
+	cameAt time.Time   // of the last of them
 	closes map[int]int // by code; 0: none came
 	failed int         // handshakes that did not succeed
 	silent int         // lines given up because nothing was heard
@@ -127,6 +128,7 @@ func (w *watcher) line() (retry time.Duration) {
 	} else {
 		w.ws = ws
 		w.opened++
+		w.cameAt = time.Now()
 	}
 	w.mu.Unlock()
 	if err != nil {
@@ -404,6 +406,7 @@ type balancer struct {
 	mu       sync.Mutex
 	nodes    []string // addresses
 	ready    map[string]bool
+	outer    bool          // a real balancer stands at the only address: whatever it answers counts
 	refusals []string      // of nodes that had said they are ready
 	looked   time.Time     // the last time
 	standing time.Duration // the longest time between two looks: how long this machine stood still
@@ -487,7 +490,7 @@ func (b *balancer) pick() string {
 func (b *balancer) refused(addr, what string, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.ready[addr] {
+	if b.outer || b.ready[addr] {
 		b.refusals = append(b.refusals, fmt.Sprintf("%s of %s: %v", what, addr, err))
 	}
 }
