@@ -96,6 +96,10 @@ func (h *Hub) upgrade(w http.ResponseWriter, r *http.Request, s Session, p proto
 		h.conns.Done()
 		return nil, err
 	}
+	if err := onlyHandshake(w, r); err != nil {
+		h.conns.Done()
+		return nil, err
+	}
 	if h.crowded(&s) {
 		h.conns.Done()
 		w.Header().Set("Retry-After", "5")
@@ -163,6 +167,27 @@ func speaksVersion13(w http.ResponseWriter, r *http.Request) error {
 	w.Header().Set("Connection", "Upgrade")
 	writeError(w, http.StatusUpgradeRequired, "bad_handshake", "only version 13 of the WebSocket protocol is spoken here")
 	return fmt.Errorf("hub: upgrade: version %q", version)
+}
+
+// onlyHandshake refuses what gorilla takes although RFC 6455 section 4.2.1 does not: an older HTTP, a field of the
+// handshake that stands there twice, and a body, whose bytes would be read as frames.
+func onlyHandshake(w http.ResponseWriter, r *http.Request) error {
+	var why string
+	switch {
+	case !r.ProtoAtLeast(1, 1):
+		why = "a WebSocket needs HTTP/1.1"
+	case r.ContentLength != 0 || len(r.TransferEncoding) > 0:
+		why = "a handshake has no body"
+	case len(r.Header["Sec-Websocket-Key"]) > 1:
+		why = "Sec-WebSocket-Key stands in the handshake more than once"
+	case len(r.Header["Sec-Websocket-Version"]) > 1:
+		why = "Sec-WebSocket-Version stands in the handshake more than once"
+	default:
+		return nil
+	}
+	w.Header().Set("Connection", "close") // what follows may be no request
+	writeError(w, http.StatusBadRequest, "bad_handshake", why)
+	return fmt.Errorf("hub: upgrade: %s", why)
 }
 
 func newClientID() string {

@@ -97,7 +97,7 @@ func (s *Session) mayPublish(r *Rule, room string, joined bool) bool {
 func reservedAction(action string) bool {
 	switch action {
 	case "purchase", "kf.message", "kf.event", "follow", "unfollow", "join", "leave", "welcome", "exchange", "refused",
-		"connect", "connect_error", "disconnect", "disconnecting", "newListener", "removeListener", "error", positionAction:
+		"connect", "connect_error", "disconnect", "disconnecting", "newListener", "removeListener", "error", "ping", "pong", positionAction:
 		return true
 	}
 	return strings.HasPrefix(action, "order.")

@@ -259,6 +259,42 @@ func TestHandshake(t *testing.T) {
 	}
 }
 
+// What is no handshake by RFC 6455 section 4.2.1 opens no socket, and what follows it is read as nothing.
+func TestHandshake_improper(t *testing.T) {
+	addr := strings.TrimPrefix(listen(t, newTestHub(t, Options{})), "ws://")
+	const proper = "GET /ws?user=ada HTTP/1.1\r\nHost: hub\r\nConnection: keep-alive, Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+	for name, test := range map[string]struct {
+		head   string
+		status int
+	}{
+		"proper":       {proper + "\r\n", 101},
+		"empty body":   {proper + "Content-Length: 0\r\n\r\n", 101},
+		"HTTP/1.0":     {strings.Replace(proper, "HTTP/1.1", "HTTP/1.0", 1) + "\r\n", 400},
+		"two keys":     {proper + "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n", 400},
+		"two versions": {proper + "Sec-WebSocket-Version: 13\r\n\r\n", 400},
+		"body":         {proper + "Content-Length: 4\r\n\r\nbody", 400},
+		"chunks":       {proper + "Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400},
+		"no host":      {strings.Replace(proper, "Host: hub\r\n", "", 1) + "\r\n", 400},
+		"two hosts":    {proper + "Host: other\r\n\r\n", 400},
+	} {
+		t.Run(name, func(t *testing.T) {
+			nc, err := net.Dial("tcp", addr)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer func() { _ = nc.Close() }()
+			_ = nc.SetDeadline(time.Now().Add(20 * time.Second))
+			if _, err := io.WriteString(nc, test.head); err != nil {
+				t.Fatal(err)
+			}
+			r, err := http.ReadResponse(bufio.NewReader(nc), nil)
+			if err != nil || r.StatusCode != test.status {
+				t.Errorf("%v %v", r, err)
+			}
+		})
+	}
+}
+
 // A client that does not wait for the answer to its handshake loses nothing.
 func TestHandshake_earlyFrames(t *testing.T) {
 	h := newTestHub(t, Options{})

@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"slices"
 	"strings"
 
 	"wxhub/hub/socketio"
@@ -136,6 +137,9 @@ func (l *socketIO) event(c *Conn, p *socketio.Packet) {
 	c.reply(&q, b)
 }
 
+// actions are those of the native protocol, which are events here.
+var actions = []string{"join", "leave", "publish", "presence", "history", "ack", "refresh", "ping"}
+
 func (l *socketIO) do(c *Conn, q *request, p *socketio.Packet, arguments []json.RawMessage) *refusal {
 	if jsonDepth(p.Data) > maxDepth {
 		return refusedDepth
@@ -147,6 +151,9 @@ func (l *socketIO) do(c *Conn, q *request, p *socketio.Packet, arguments []json.
 		return l.exchange(ctx, c, q, p, arguments)
 	case "resume":
 		return l.resume(ctx, c, q, arguments)
+	}
+	if !slices.Contains(actions, q.Action) { // whatever its arguments are
+		return refusedUnknown
 	}
 	if len(p.Attachments) > 0 && q.Action != "publish" {
 		return refusedBinary
