@@ -75,6 +75,8 @@ func (v *visitor) admit(_ context.Context, auth json.RawMessage) (hub.Session, e
 			return hub.Session{}, v.refusal(errForbidden)
 		}
 		s.log.Warn("demo: a Socket.IO client is taken for the user that it names, without a token; in production nobody comes in like that", "user", v.userID)
+	case s.o.Demo != nil && v.userID != "":
+		return hub.Session{}, v.refusal(badRequest("userId must be 1 to 64 letters, digits, dots, dashes or underscores"))
 	default:
 		return hub.Session{}, v.refusal(errUnauthorized)
 	}

@@ -120,10 +120,13 @@ func TestSocketIO_demoUserID(t *testing.T) {
 	if !strings.Contains(s.log.String(), `"level":"WARN","msg":"demo: a Socket.IO client is taken for the user that it names, without a token`) {
 		t.Error("nothing in the log")
 	}
-	for query, word := range map[string]string{"": "unauthorized", "a%20b": "unauthorized", "1&token=x": "bad_token"} {
+	for query, word := range map[string]string{"": "unauthorized", "a%20b": "bad_request", "1&token=x": "bad_token"} {
 		if answer := s.dial(path + query).enter("-"); answer != `44"`+word+`"` {
 			t.Errorf("%s: %s", query, answer)
 		}
+	}
+	if answer := s.dial("/socket.io/?EIO=4&transport=websocket&userId=a%20b").enter(""); !strings.Contains(answer, "1 to 64 letters") {
+		t.Errorf("the allowed form is not named: %s", answer)
 	}
 	c = s.dial(path + "1&token=" + s.token("alice", "user"))
 	c.enter("-")
