@@ -20,10 +20,11 @@ import (
 // is half of what a wave of reconnects costs.
 //
 // Only what is beyond doubt stays here: a TCP connection whose first bytes are one whole GET request of HTTP/1.1 that
-// asks for a WebSocket. Slow, large and odd ones go to net/http.
+// asks for a WebSocket, or one on which a program broadcasts (post.go). Slow, large and odd ones go to net/http.
 type Front struct {
 	listener net.Listener
 	handler  http.Handler
+	post     func(p post, out []byte) (answer []byte, ok bool)
 	patience time.Duration
 	log      *slog.Logger
 
@@ -33,8 +34,9 @@ type Front struct {
 	once   sync.Once
 	done   sync.WaitGroup
 
-	mu  sync.Mutex
-	err error // why the listener ended
+	mu   sync.Mutex
+	err  error                     // why the listener ended
+	kept map[*net.TCPConn]struct{} // on which posts come
 }
 
 const (
@@ -42,12 +44,16 @@ const (
 	workerIdles = 5 * time.Second // a worker keeps its stack so long for the next of a wave
 )
 
-// NewFront serves handshakes that come on l with handler and gives the rest to whoever calls Accept: an http.Server with
-// the same handler. A connection that says nothing for patience is closed. The Server closes the Front; Wait returns when
-// the last handshake is over.
-func NewFront(l net.Listener, handler http.Handler, patience time.Duration, log *slog.Logger) *Front {
+// Front serves handshakes that come on l with handler, and broadcasts itself, and gives the rest to whoever calls Accept:
+// an http.Server with the same handler, which leads to s. A connection that says nothing for patience is closed. The
+// Server closes the Front; Wait returns when the last handshake is over.
+func (s *Server) Front(l net.Listener, handler http.Handler, patience time.Duration, log *slog.Logger) *Front {
+	return newFront(l, handler, s.post, patience, log)
+}
+
+func newFront(l net.Listener, handler http.Handler, answer func(post, []byte) ([]byte, bool), patience time.Duration, log *slog.Logger) *Front {
 	f := &Front{
-		listener: l, handler: handler, patience: patience, log: log,
+		listener: l, handler: handler, post: answer, patience: patience, log: log, kept: make(map[*net.TCPConn]struct{}),
 		others: make(chan net.Conn), work: make(chan *net.TCPConn), closed: make(chan struct{}),
 	}
 	f.done.Go(f.listen)
@@ -57,10 +63,15 @@ func NewFront(l net.Listener, handler http.Handler, patience time.Duration, log 
 // Addr is for net.Listener.
 func (f *Front) Addr() net.Addr { return f.listener.Addr() }
 
-// Close ends the listener. Handshakes under way go on.
+// Close ends the listener and the connections that wait for a next request. What is under way goes on.
 func (f *Front) Close() error {
 	err := f.listener.Close()
 	f.once.Do(func() { close(f.closed) })
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for c := range f.kept {
+		_ = c.SetReadDeadline(time.Unix(1, 0))
+	}
 	return err
 }
 
@@ -144,12 +155,21 @@ func (f *Front) handOn(c net.Conn) {
 	}
 }
 
+// handBegun hands on a connection of which early was read.
+func (f *Front) handBegun(c *net.TCPConn, early []byte) {
+	_ = c.SetReadDeadline(time.Time{})
+	f.handOn(&begun{TCPConn: c, early: bytes.Clone(early)})
+}
+
 // A head reads the first bytes of a connection.
 type head struct {
 	bytes [headBytes]byte
 	text  bytes.Reader
 	lines *bufio.Reader
 	out   *bufio.Writer // lent by Hijack
+
+	answer []byte // to a post
+	failed bool   // … and nothing can follow it
 }
 
 var heads = sync.Pool{New: func() any {
@@ -168,10 +188,13 @@ func (f *Front) meet(c *net.TCPConn) {
 		_ = c.Close()
 		return
 	}
+	if h.bytes[0] == 'P' && f.post != nil {
+		f.posts(c, h, n)
+		return
+	}
 	r := h.handshake(n)
 	if r == nil {
-		_ = c.SetReadDeadline(time.Time{})
-		f.handOn(&begun{TCPConn: c, early: bytes.Clone(h.bytes[:n])})
+		f.handBegun(c, h.bytes[:n])
 		return
 	}
 	r.RemoteAddr = c.RemoteAddr().String()
@@ -311,12 +334,17 @@ func (a *meeting) end() {
 	}
 	_ = a.conn.SetWriteDeadline(time.Now().Add(5 * time.Second))
 	a.header.Set("Connection", "close")
+	_, _ = a.conn.Write(a.append(nil))
+}
+
+// append appends the whole answer.
+func (a *meeting) append(out []byte) []byte {
 	a.header.Set("Content-Length", strconv.Itoa(len(a.body)))
 	a.header.Set("Date", time.Now().UTC().Format(http.TimeFormat))
-	var b bytes.Buffer
-	fmt.Fprintf(&b, "HTTP/1.1 %d %s\r\n", a.status, http.StatusText(a.status))
-	_ = a.header.Write(&b)
+	b := bytes.NewBuffer(out)
+	fmt.Fprintf(b, "HTTP/1.1 %d %s\r\n", a.status, http.StatusText(a.status))
+	_ = a.header.Write(b)
 	b.WriteString("\r\n")
 	b.Write(a.body)
-	_, _ = a.conn.Write(b.Bytes())
+	return b.Bytes()
 }

@@ -49,7 +49,7 @@ func startFront(t *testing.T, patience time.Duration) (addr string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f := NewFront(l, mux, patience, slog.New(slog.DiscardHandler))
+	f := newFront(l, mux, nil, patience, slog.New(slog.DiscardHandler))
 	srv := &http.Server{Handler: mux, ReadHeaderTimeout: patience}
 	served := make(chan error, 1)
 	go func() { served <- srv.Serve(f) }()

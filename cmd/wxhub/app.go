@@ -347,7 +347,7 @@ func (a *app) run(ctx context.Context, l net.Listener) error {
 	start("web", func() error { return a.web.Run(work) })
 	start("jobs", func() error { return a.jobs.Run(work) })
 	start("memory", func() error { return tendMemory(work) })
-	a.front = web.NewFront(l, handler, a.patience, a.log)
+	a.front = a.web.Front(l, handler, a.patience, a.log)
 	start("http", func() error { return a.http.Serve(a.front) })
 	<-failed.Done()
 	a.log.Info("stopping", "sockets", a.hub.Stats().Sockets, "drain", a.drain)
