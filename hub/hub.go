@@ -70,6 +70,7 @@ type Limits struct {
 	ReplayBytes       int           // 4 MiB of missed messages for one socket: what exceeds it is not recovered
 	ReplayFrames      int           // 2000
 	WriteWait         time.Duration // 5 s: a stuck write holds its own socket this long, no other
+	ConnectWait       time.Duration // 5 s in which a Socket.IO client must have said who it is; at most one heartbeat
 }
 
 // Full says what happens to one socket too many.
@@ -254,6 +255,7 @@ func (l Limits) defaults() Limits {
 	byDefault(&l.ReplayBytes, 4<<20)
 	byDefault(&l.ReplayFrames, 2000)
 	byDefault(&l.WriteWait, 5*time.Second)
+	byDefault(&l.ConnectWait, 5*time.Second)
 	return l
 }
 

@@ -31,7 +31,8 @@ type ConnectError struct {
 
 func (e *ConnectError) Error() string { return "hub: " + e.Word + ": " + e.Text }
 
-const connectWait = 10 * time.Second // within which a client must have come in
+// connectWait is how long a client may take to come in.
+func (h *Hub) connectWait() time.Duration { return min(h.limits.ConnectWait, h.heartbeat) }
 
 // answerWait is how long a client may take to answer a heartbeat: 20 s where one goes out every 25 s.
 func (h *Hub) answerWait() time.Duration { return h.heartbeat * 4 / 5 }
@@ -124,7 +125,7 @@ func (h *Hub) AcceptSocketIO(w http.ResponseWriter, r *http.Request, d Door) err
 	waits := l.guest != nil
 	c.open()
 	if waits {
-		h.wheel.set(&c.timer, c.opened+int64(min(connectWait, h.heartbeat)))
+		h.wheel.set(&c.timer, c.opened+int64(h.connectWait()))
 	}
 	h.stopGuest(c)
 	return nil
@@ -279,7 +280,7 @@ func (l *socketIO) connect(c *Conn, auth json.RawMessage) {
 // beat keeps the heartbeat: V4 is asked, V3 asks by itself.
 func (l *socketIO) beat(c *Conn, now int64) (out []byte, next int64) {
 	interval, timeout := int64(c.hub.heartbeat), int64(c.hub.answerWait())
-	if c.session.Load().User == "" && now-c.opened >= min(int64(connectWait), interval) {
+	if c.session.Load().User == "" && now-c.opened >= int64(c.hub.connectWait()) {
 		c.close(DisconnectSilent)
 		return nil, 0
 	}

@@ -18,6 +18,7 @@ func (c *check) hubLimits() hub.Limits {
 		BadFrames:      c.count("LIMIT_BAD_FRAMES", 1, 1e6),
 		RoomsPerSocket: c.count("LIMIT_ROOMS", 1, 1e5),
 		WriteWait:      c.duration("LIMIT_WRITE_WAIT", 100*time.Millisecond, 5*time.Minute),
+		ConnectWait:    c.duration("LIMIT_UNAUTHENTICATED", 500*time.Millisecond, time.Minute),
 	}
 	if r := c.rate("LIMIT_FRAMES"); r.Off {
 		l.FramesPerSecond, l.FramesBurst = math.MaxInt32, math.MaxInt32

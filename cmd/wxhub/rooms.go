@@ -62,7 +62,11 @@ func roomRules(list []roomRule) ([]hub.Rule, error) {
 			err = rivals(r.Pattern, append(slices.Clone(full), patterns...))
 		}
 		if err != nil {
-			errs = append(errs, fmt.Errorf("rooms: rule %d (%v): %w", i+1, entry["pattern"], err))
+			name := ""
+			if entry["pattern"] != nil {
+				name = fmt.Sprintf(" (%v)", entry["pattern"])
+			}
+			errs = append(errs, fmt.Errorf("rooms: rule %d%s: %w", i+1, name, err))
 			continue
 		}
 		if strings.HasSuffix(r.Pattern, "*") {

@@ -150,7 +150,7 @@ func TestLimits_settings(t *testing.T) {
 	want := hub.Limits{
 		FrameBytes: 16 << 10, InflatedBytes: 64 << 10, FramesPerSecond: 20, FramesBurst: 60, BadFrames: 20, RoomsPerSocket: 128,
 		SocketsPerUser: 8, UserFull: hub.CloseOldest, SocketsPerAddress: 20000, AddressFull: hub.RefuseNew,
-		QueueBytes: 1 << 20, QueueFrames: 1000, WriteWait: 5 * time.Second,
+		QueueBytes: 1 << 20, QueueFrames: 1000, WriteWait: 5 * time.Second, ConnectWait: 5 * time.Second,
 	}
 	if l != want {
 		t.Errorf("defaults %+v, want %+v", l, want)

@@ -7,11 +7,14 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
+	"math"
 	"net"
 	"net/netip"
 	"net/url"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -162,8 +165,15 @@ func (s *Settings) readFile(path string) error {
 		return fmt.Errorf("settings file %s: %w", path, err)
 	}
 	var errs []error
-	for key, value := range k.Raw() {
-		name := strings.ToUpper(key)
+	raw := k.Raw()
+	spelt := make(map[string]string, len(raw))
+	for _, key := range slices.Sorted(maps.Keys(raw)) {
+		value, name := raw[key], strings.ToUpper(key)
+		if other, twice := spelt[name]; twice {
+			errs = append(errs, fmt.Errorf("%s: %s and %s are the same setting: keep one of them", path, other, key))
+			continue
+		}
+		spelt[name] = key
 		switch {
 		case key == "rooms":
 			errs = append(errs, wrapKey(path, key, s.readRooms(value)))
@@ -192,19 +202,94 @@ func (s *Settings) readFile(path string) error {
 
 // readList takes a list of structs as YAML gives it. A key that they do not have is an error: what it was meant to say
 // would be missing in silence.
-func readList(value, list any) error {
-	d, err := mapstructure.NewDecoder(&mapstructure.DecoderConfig{Result: list, TagName: "koanf", WeaklyTypedInput: true, ErrorUnused: true})
-	if err != nil {
-		return err
+func readList[T any](value any, list *[]T) error {
+	entries, ok := value.([]any)
+	if !ok && value != nil {
+		return errors.New("must be a list")
 	}
-	return d.Decode(value)
+	var errs []error
+	read := make([]T, len(entries))
+	for i, entry := range entries {
+		d, err := mapstructure.NewDecoder(&mapstructure.DecoderConfig{
+			Result: &read[i], TagName: "koanf", WeaklyTypedInput: true, ErrorUnused: true, DecodeHook: wholeNumbers,
+		})
+		if err != nil {
+			return err
+		}
+		for _, fault := range decodeFaults(d.Decode(entry)) {
+			errs = append(errs, fmt.Errorf("entry %d: %s", i+1, fault))
+		}
+	}
+	if len(errs) > 0 {
+		return errors.Join(errs...)
+	}
+	*list = read
+	return nil
 }
 
-func wrapKey(path, key string, err error) error {
-	if err != nil {
-		return fmt.Errorf("%s: %s: %w", path, key, err)
+// wholeNumbers keeps 12.80 from becoming a price of 12 fen.
+func wholeNumbers(_, to reflect.Type, v any) (any, error) {
+	if f, ok := v.(float64); ok && to.Kind() >= reflect.Int && to.Kind() <= reflect.Uint64 && f != math.Trunc(f) {
+		return nil, errFraction
 	}
-	return nil
+	return v, nil
+}
+
+var errFraction = errors.New("must be a whole number")
+
+// decodeFaults says in our words what mapstructure found wrong, a line each.
+func decodeFaults(err error) (faults []string) {
+	if err == nil {
+		return nil
+	}
+	_, text, found := strings.Cut(err.Error(), "\n\n")
+	if !found {
+		text = err.Error()
+	}
+	for line := range strings.SplitSeq(text, "\n") {
+		if line = strings.TrimSpace(strings.TrimPrefix(strings.TrimSpace(line), "* ")); line == "" {
+			continue
+		}
+		name, why, named := strings.Cut(strings.TrimPrefix(line, "'"), "' ")
+		kind := ""
+		if _, rest, ok := strings.Cut(why, "value as '"); ok {
+			kind, _, _ = strings.Cut(rest, "'")
+		} else if _, rest, ok := strings.Cut(why, "expected type '"); ok {
+			kind, _, _ = strings.Cut(rest, "'")
+		}
+		keys, unknown := strings.CutPrefix(why, "has invalid keys: ")
+		switch {
+		case named && unknown && name == "":
+			line = "has unknown keys: " + keys
+		case named && unknown:
+			line = name + " has unknown keys: " + keys
+		case named && why == errFraction.Error(), named && (strings.HasPrefix(kind, "int") || strings.HasPrefix(kind, "uint")):
+			line = name + " must be a whole number"
+		case named && kind == "bool":
+			line = name + " must be true or false"
+		case named && kind != "" && name != "":
+			line = name + " is not of the right kind"
+		case named && name == "":
+			line = "must have keys and values"
+		}
+		faults = append(faults, line)
+	}
+	return faults
+}
+
+// wrapKey names file and key before each error that err joins.
+func wrapKey(path, key string, err error) error {
+	if err == nil {
+		return nil
+	}
+	list := []error{err}
+	if all, ok := err.(interface{ Unwrap() []error }); ok { //nolint:errorlint // as readList joined them
+		list = slices.Clone(all.Unwrap())
+	}
+	for i, err := range list {
+		list[i] = fmt.Errorf("%s: %s: %w", path, key, err)
+	}
+	return errors.Join(list...)
 }
 
 // ownVariables steer tests and tools and are no settings.

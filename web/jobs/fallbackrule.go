@@ -87,8 +87,10 @@ func readFallbacks(rules []FallbackRule) (read []*fallbackRule, err error) {
 	var bad []error
 	for i, r := range rules {
 		one, err := readFallback(r)
-		if err != nil {
-			bad = append(bad, fmt.Errorf("rule %d: %w", i+1, err))
+		if all, ok := err.(interface{ Unwrap() []error }); ok { //nolint:errorlint // as readFallback joined them
+			for _, err := range all.Unwrap() {
+				bad = append(bad, fmt.Errorf("rule %d (%.40s): %w", i+1, r.Action, err))
+			}
 		}
 		read = append(read, one)
 	}
