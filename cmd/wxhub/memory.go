@@ -14,9 +14,9 @@ import (
 const (
 	heapGrowth  = 200 // percent; GOGC in the environment decides instead
 	quietEvery  = 3 * time.Second
-	quietBytes  = 1 << 20 // allocated in a second: less is quiet
-	wornAtLeast = 4 << 20 // bytes worth going for, and
-	wornShare   = 8       // … at least the eighth part of what lives
+	quietBytes  = 256 << 10 // allocated in a second: less is quiet
+	wornAtLeast = 8 << 20   // bytes worth going for, and
+	wornShare   = 4         // … at least that part of what lives: a collection is felt
 )
 
 // memory knows what the heap was at the last look.
