@@ -43,7 +43,16 @@ type app struct {
 }
 
 // newApp checks every setting, then builds. demo is nil in production.
-func newApp(ctx context.Context, s *Settings, log *slog.Logger, demo *web.Demo) (a *app, err error) {
+func newApp(ctx context.Context, s *Settings, log *slog.Logger, demo *web.Demo) (*app, error) {
+	build, err := plan(s, log, demo)
+	if err != nil {
+		return nil, err
+	}
+	return build(ctx)
+}
+
+// plan checks every setting and touches nothing; build does what they say.
+func plan(s *Settings, log *slog.Logger, demo *web.Demo) (build func(ctx context.Context) (*app, error), err error) {
 	c := &check{s: s, errs: []error{s.faults}}
 	keys := c.jwtKeys()
 	ttl := c.duration("TOKEN_TTL", time.Minute, 30*24*time.Hour)
@@ -73,14 +82,9 @@ func newApp(ctx context.Context, s *Settings, log *slog.Logger, demo *web.Demo) 
 	if demo != nil {
 		rules = demoRules(rules)
 	}
-	a = &app{log: log, drain: c.duration("DRAIN", 0, 10*time.Minute), patience: c.duration("LIMIT_UNAUTHENTICATED", 500*time.Millisecond, time.Minute)}
+	a := &app{log: log, drain: c.duration("DRAIN", 0, 10*time.Minute), patience: c.duration("LIMIT_UNAUTHENTICATED", 500*time.Millisecond, time.Minute)}
 	conns := c.count("DATABASE_CONNS", 2, 1000)
 	mailAge, mailCount := c.duration("MAIL_AGE", time.Hour, 10*365*24*time.Hour), c.count("MAIL_COUNT", 10, 100_000)
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, a.discard())
-		}
-	}()
 	c.address("ADDR")
 	c.scheme("REDIS_URL", "is it the address of a Redis?", "redis", "rediss")
 	if strings.Contains(s.get("DATABASE_URL"), "://") {
@@ -102,65 +106,71 @@ func newApp(ctx context.Context, s *Settings, log *slog.Logger, demo *web.Demo) 
 	for _, say := range c.warns {
 		say(log)
 	}
-
-	if err := os.MkdirAll(s.get("DATA"), 0o700); err != nil {
-		return nil, fmt.Errorf("data folder: %w", err)
-	}
-	seal, err := sealKeys(keys)
-	if err != nil {
-		return nil, err
-	}
-	if a.db, err = store.Open(ctx, store.Options{URL: s.databaseURL(), Conns: conns, MailAge: mailAge, MailCount: mailCount, Keys: seal, Logger: log}); err != nil {
-		return nil, err
-	}
-	if opts.Tokens, err = web.NewTokens(keys, ttl, a.db); err != nil {
-		return nil, err
-	}
-	if redisURL := s.get("REDIS_URL"); redisURL != "" {
-		if s.get("DATABASE_URL") == "" {
-			log.Warn("Redis without a shared database: rooms are shared by the nodes; users, orders and mail are NOT. Set WXHUB_DATABASE_URL")
+	return func(ctx context.Context) (_ *app, err error) {
+		defer func() {
+			if err != nil {
+				err = errors.Join(err, a.discard())
+			}
+		}()
+		if err := os.MkdirAll(s.get("DATA"), 0o700); err != nil {
+			return nil, fmt.Errorf("data folder: %w", err)
 		}
-		b, err := hub.NewRedisBroker(ctx, hub.RedisOptions{URL: redisURL, Logger: log})
-		if err != nil {
-			return nil, fmt.Errorf("WXHUB_REDIS_URL: %w", err)
-		}
-		a.broker = b
-	} else {
-		a.streams = filepath.Join(s.get("DATA"), "rooms.stream")
-		b, err := restoreBroker(a.streams, log)
+		seal, err := sealKeys(keys)
 		if err != nil {
 			return nil, err
 		}
-		a.broker = b
-	}
-	if err := platform(a.db, &opts); err != nil {
-		return nil, err
-	}
-	opts.Moderator = &web.Moderator{Store: a.db, WeChat: opts.WeChat, FailOpen: failOpen, Logger: log}
-	if a.hub, err = hub.New(hub.Options{
-		Broker: a.broker, Mail: web.Mailbox(a.db, opts.Node), Rules: rules, Heartbeat: heartbeat,
-		Authenticate: opts.Tokens.Check, Moderate: opts.Moderator.Moderate, Logger: log,
-		Limits: limits, Compression: compression,
-	}); err != nil {
-		return nil, err
-	}
-	opts.Hub, opts.Store = a.hub, a.db
-	if opts.Fallbacks, err = jobs.NewFallbacks(ctx, a.db, s.Fallbacks); err != nil {
-		return nil, err
-	}
-	if a.web, err = web.New(opts); err != nil {
-		return nil, err
-	}
-	work := jobs.Options{
-		Hub: a.hub, Store: a.db, WeChat: opts.WeChat, MP: opts.MPClient, Hooks: opts.Hooks, Node: opts.Node, Logger: log, BeforeRelay: beforeRelay,
-		BeforeSend: beforeSend, AfterSend: afterSend, AppID: opts.AppID, MPAppID: opts.MPAppID, Fallbacks: opts.Fallbacks,
-	}
-	if opts.Pay != nil {
-		work.Till, work.OrderLife = a.web.Till(), orderLife
-	}
-	a.jobs = jobs.New(work)
-	a.web.Measure(a.jobs)
-	return a, nil
+		if a.db, err = store.Open(ctx, store.Options{URL: s.databaseURL(), Conns: conns, MailAge: mailAge, MailCount: mailCount, Keys: seal, Logger: log}); err != nil {
+			return nil, err
+		}
+		if opts.Tokens, err = web.NewTokens(keys, ttl, a.db); err != nil {
+			return nil, err
+		}
+		if redisURL := s.get("REDIS_URL"); redisURL != "" {
+			if s.get("DATABASE_URL") == "" {
+				log.Warn("Redis without a shared database: rooms are shared by the nodes; users, orders and mail are NOT. Set WXHUB_DATABASE_URL")
+			}
+			b, err := hub.NewRedisBroker(ctx, hub.RedisOptions{URL: redisURL, Logger: log})
+			if err != nil {
+				return nil, fmt.Errorf("WXHUB_REDIS_URL: %w", err)
+			}
+			a.broker = b
+		} else {
+			a.streams = filepath.Join(s.get("DATA"), "rooms.stream")
+			b, err := restoreBroker(a.streams, log)
+			if err != nil {
+				return nil, err
+			}
+			a.broker = b
+		}
+		if err := platform(a.db, &opts); err != nil {
+			return nil, err
+		}
+		opts.Moderator = &web.Moderator{Store: a.db, WeChat: opts.WeChat, FailOpen: failOpen, Logger: log}
+		if a.hub, err = hub.New(hub.Options{
+			Broker: a.broker, Mail: web.Mailbox(a.db, opts.Node), Rules: rules, Heartbeat: heartbeat,
+			Authenticate: opts.Tokens.Check, Moderate: opts.Moderator.Moderate, Logger: log,
+			Limits: limits, Compression: compression,
+		}); err != nil {
+			return nil, err
+		}
+		opts.Hub, opts.Store = a.hub, a.db
+		if opts.Fallbacks, err = jobs.NewFallbacks(ctx, a.db, s.Fallbacks); err != nil {
+			return nil, err
+		}
+		if a.web, err = web.New(opts); err != nil {
+			return nil, err
+		}
+		work := jobs.Options{
+			Hub: a.hub, Store: a.db, WeChat: opts.WeChat, MP: opts.MPClient, Hooks: opts.Hooks, Node: opts.Node, Logger: log, BeforeRelay: beforeRelay,
+			BeforeSend: beforeSend, AfterSend: afterSend, AppID: opts.AppID, MPAppID: opts.MPAppID, Fallbacks: opts.Fallbacks,
+		}
+		if opts.Pay != nil {
+			work.Till, work.OrderLife = a.web.Till(), orderLife
+		}
+		a.jobs = jobs.New(work)
+		a.web.Measure(a.jobs)
+		return a, nil
+	}, nil
 }
 
 // platform checks WeChat's settings at once and returns the step that builds its clients when the store stands.

@@ -34,6 +34,7 @@ type commands struct {
 	Serve   serveCommand   `cmd:"" help:"Production: settings from wxhub.yaml and WXHUB_* variables."`
 	Sim     simCommand     `cmd:"" help:"The WeChat simulator alone, for hubs and other programs."`
 	Trigger triggerCommand `cmd:"" help:"Play one platform event against a running hub."`
+	Doctor  doctorCommand  `cmd:"" help:"Look at a deployment: settings, database, Redis, clock, WeChat, the way in; say what to do."`
 	Token   tokenCommand   `cmd:"" help:"Issue a token signed with the configured key."`
 	Config  configCommand  `cmd:"" help:"Print the effective settings, secrets masked."`
 	Version versionCommand `cmd:"" help:"Version and build."`
