@@ -1,6 +1,7 @@
 package hub
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"strings"
@@ -19,11 +20,17 @@ type RedisServer struct {
 	Skew     time.Duration // its clock minus ours, as exact as half of Trip
 }
 
-// Servers asks the Redis, or every master of a Redis Cluster, what it is. An ACL user may be kept from asking: then the
-// error says so, and rooms work all the same.
+// Servers asks the Redis, or every master of a Redis Cluster, what it is, after a message has come round. ErrAway: none
+// does, and rooms do not work. Any other error: it may not be asked, say by an ACL, and rooms work all the same.
 func (b *RedisBroker) Servers(ctx context.Context) ([]RedisServer, error) {
 	ctx, cancel := b.within(ctx)
 	defer cancel()
+	l := b.line(ordersRoom)
+	select {
+	case <-l.first:
+	case <-ctx.Done():
+		return nil, fmt.Errorf("redis: no message comes round: %w", cmp.Or(l.healthy(), ErrAway))
+	}
 	var mu sync.Mutex
 	var list []RedisServer
 	ask := func(ctx context.Context, c *redis.Client) error {

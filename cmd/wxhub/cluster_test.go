@@ -31,19 +31,22 @@ func startCluster(t *testing.T, more ...string) *cluster {
 		"WXHUB_JWT_KEYS=k:0123456789abcdef0123456789abcdef", "WXHUB_ADMIN_PASSWORD=cluster-password", "WXHUB_DRAIN=1s",
 		"WXHUB_LIMIT_ADDRESS=off", "WXHUB_LIMIT_USER=off",
 	}}
-	// The simulator prints the settings of a hub: they are used as a person would paste them.
-	simulator.wait("the simulator's settings", func() bool {
-		return strings.Contains(simulator.output(), "WXHUB_WECHAT_SECRET=")
-	})
-	for line := range strings.SplitSeq(simulator.output(), "\n") {
-		if name, value, ok := strings.Cut(line, "="); ok && strings.HasPrefix(name, "WXHUB_") {
-			c.env = append(c.env, name+"="+strings.Trim(value, "'"))
-		}
-	}
-	c.env = append(c.env, more...)
+	c.env = append(append(c.env, simulator.settings()...), more...)
 	c.addNode(first, "http://"+simAddr)
 	c.addNode(spareAddress(t), "http://"+simAddr)
 	return c
+}
+
+// settings are those of a hub that the simulator prints, as a person would paste them.
+func (p *process) settings() (env []string) {
+	p.t.Helper()
+	p.wait("the simulator's settings", func() bool { return strings.Contains(p.output(), "WXHUB_WECHAT_SECRET=") })
+	for line := range strings.SplitSeq(p.output(), "\n") {
+		if name, value, ok := strings.Cut(line, "="); ok && strings.HasPrefix(name, "WXHUB_") {
+			env = append(env, name+"="+strings.Trim(value, "'"))
+		}
+	}
+	return env
 }
 
 func (c *cluster) addNode(addr, sim string) *process {
