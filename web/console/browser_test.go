@@ -86,7 +86,7 @@ func browse(t *testing.T, lang string, width, height int, expected ...string) ta
 func (b tab) do(steps ...step) {
 	b.t.Helper()
 	for i, s := range steps {
-		ctx, cancel := context.WithTimeout(b.ctx, 30*time.Second)
+		ctx, cancel := context.WithTimeout(b.ctx, 90*time.Second)
 		err := chromedp.Do(ctx, s)
 		cancel()
 		if err != nil {
@@ -98,7 +98,7 @@ func (b tab) do(steps ...step) {
 
 func (b tab) text(selector string) string {
 	b.t.Helper()
-	ctx, cancel := context.WithTimeout(b.ctx, 30*time.Second)
+	ctx, cancel := context.WithTimeout(b.ctx, 90*time.Second)
 	defer cancel()
 	text, err := chromedp.Run(ctx, chromedp.Text(chromedp.CSS(selector)))
 	if err != nil {
