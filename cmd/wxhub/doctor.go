@@ -15,10 +15,9 @@ import (
 	"time"
 
 	"github.com/google/uuid"
-	"github.com/gorilla/websocket"
-	"github.com/jackc/pgx/v5"
 
 	"wxhub/hub"
+	"wxhub/store"
 	"wxhub/web"
 	"wxhub/wechat"
 )
@@ -154,38 +153,23 @@ func (d *doctor) database(ctx context.Context) {
 func (d *doctor) postgres(ctx context.Context, url string) {
 	ctx, cancel := context.WithTimeout(ctx, doctorWait)
 	defer cancel()
-	began := time.Now()
-	conn, err := pgx.Connect(ctx, url)
-	if err != nil {
+	p, err := store.AskServer(ctx, url)
+	switch {
+	case err != nil:
 		d.fail("database", "is WXHUB_DATABASE_URL right, does the server run, does its firewall let this machine in?", "PostgreSQL: %v", plainCause(err))
 		return
-	}
-	defer conn.Close(context.WithoutCancel(ctx))
-	var version, readOnly, fsync, commit string
-	var replica bool
-	var most int
-	var clock time.Time
-	err = conn.QueryRow(ctx, `SELECT current_setting('server_version'), current_setting('transaction_read_only'), current_setting('fsync'),
-		current_setting('synchronous_commit'), pg_is_in_recovery(), current_setting('max_connections')::int, clock_timestamp()`).
-		Scan(&version, &readOnly, &fsync, &commit, &replica, &most, &clock)
-	if err != nil {
-		d.fail("database", "look at the server's log", "PostgreSQL: %v", plainCause(err))
-		return
-	}
-	took := time.Since(began)
-	switch {
-	case replica || readOnly == "on":
-		d.fail("database", "name the primary in WXHUB_DATABASE_URL", "PostgreSQL %s is read-only", version)
-	case fsync == "off" || commit == "off":
-		d.fail("database", "set fsync and synchronous_commit to on: what was answered with success is lost else", "PostgreSQL %s forgets at a crash (fsync %s, synchronous_commit %s)", version, fsync, commit)
+	case p.ReadOnly:
+		d.fail("database", "name the primary in WXHUB_DATABASE_URL", "PostgreSQL %s is read-only", p.Version)
+	case p.Forgets:
+		d.fail("database", "set fsync and synchronous_commit to on: what was answered with success is lost else", "PostgreSQL %s forgets at a crash", p.Version)
 	default:
-		d.ok("database", "PostgreSQL %s, %v to connect and ask", version, took.Round(time.Millisecond))
+		d.ok("database", "PostgreSQL %s, %v to connect and ask", p.Version, p.Trip.Round(time.Millisecond))
 	}
 	c := &check{s: d.s}
-	if own := c.count("DATABASE_CONNS", 2, 1000); own*2 > most {
-		d.warn("database", "lower WXHUB_DATABASE_CONNS or raise max_connections", "two nodes with %d connections each exceed the server's %d", own, most)
+	if own := c.count("DATABASE_CONNS", 2, 1000); own*2 > p.Connections {
+		d.warn("database", "lower WXHUB_DATABASE_CONNS or raise max_connections", "two nodes with %d connections each exceed the server's %d", own, p.Connections)
 	}
-	d.skew("database", clock.Sub(began.Add(took)))
+	d.skew("database", p.Skew)
 }
 
 func (d *doctor) skew(what string, by time.Duration) {
@@ -357,23 +341,16 @@ func (d *doctor) reach(ctx context.Context) {
 		return
 	}
 	address := "ws" + strings.TrimPrefix(public, "http") + "/ws"
-	ws, answer, err := websocket.DefaultDialer.DialContext(ctx, address, http.Header{"Authorization": {"Bearer " + token}})
-	if err != nil {
-		status := 0
-		if answer != nil {
-			status = answer.StatusCode
-		}
+	switch status, err := hub.Knock(ctx, address, token); {
+	case errors.Is(err, hub.ErrNoWelcome):
+		d.fail("reach", "what stands between changes what sockets say", "%s says no welcome", address)
+		return
+	case err != nil:
 		todo := "let the proxy pass Upgrade and Connection on, over HTTP/1.1"
 		if status == http.StatusUnauthorized {
 			todo = "the running node has other WXHUB_JWT_KEYS than these settings"
 		}
 		d.fail("reach", todo, "%s opens no socket (%d): %v", address, status, plainCause(err))
-		return
-	}
-	defer ws.Close()
-	_ = ws.SetReadDeadline(time.Now().Add(doctorWait))
-	if _, text, err := ws.ReadMessage(); err != nil || !strings.Contains(string(text), `"welcome"`) {
-		d.fail("reach", "what stands between changes what sockets say", "%s says no welcome: %v", address, err)
 		return
 	}
 	d.ok("reach", "%s is ready, and a socket is welcomed", public)
