@@ -77,7 +77,8 @@ func TestRun_brokenHub(t *testing.T) {
 		"repeats the last":   {func(h *fakeHub) { h.repeat = func(c, o int) bool { return c == 1 && o == 30 } }, nil, "repeated", 1},
 		"reorders":           {func(h *fakeHub) { h.swap = third }, nil, "reordered", 3},
 		"changes payloads":   {func(h *fakeHub) { h.garble = third }, nil, "altered", 3},
-		"misplaces":          {func(h *fakeHub) { h.misplace = func(c, o int) bool { return c == 2 && o == 30 } }, nil, "altered", 1},
+		// Who hears it first decides which place the others are held against.
+		"misplaces": {func(h *fakeHub) { h.misplace = func(c, o int) bool { return c == 2 && o == 30 } }, nil, "altered", 7},
 		"forgets who was away": {func(h *fakeHub) { h.forget = true },
 			[]string{"-drop", "1", "-away", "80ms", "-rate", "100"}, "missing", 240},
 		"delays":             {func(h *fakeHub) { h.delay = 60 * time.Millisecond }, []string{"-expect", "p50<50ms"}, "p50", 5000},

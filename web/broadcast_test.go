@@ -147,8 +147,7 @@ func TestBroadcast_completesWhatIsMissing(t *testing.T) {
 	}
 	t.Cleanup(func() { _ = memory.Close() })
 	broker := &brokenRooms{MemoryBroker: memory}
-	var s *shop
-	s = newShop(t, func(o *web.Options) {
+	s := newShop(t, func(o *web.Options) {
 		h, err := hub.New(hub.Options{Broker: broker, Mail: web.Mailbox(o.Store, "test")})
 		if err != nil {
 			t.Fatal(err)

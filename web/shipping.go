@@ -10,8 +10,6 @@ import (
 	"wxhub/wechat"
 )
 
-const maxParcels = 15 // of one order; WeChat takes no more
-
 // shippingRequest is how an order is delivered.
 type shippingRequest struct {
 	Logistics string       `json:"logistics,omitempty" enum:"express,city,virtual,pickup" doc:"absent: express. city: a courier in town"`

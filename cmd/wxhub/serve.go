@@ -48,7 +48,7 @@ func (c serveCommand) Run(ctx context.Context, s streams) error {
 // newLogger writes lines for people on a terminal and JSON elsewhere.
 func newLogger(w io.Writer) *slog.Logger {
 	if f, ok := w.(*os.File); ok && isatty.IsTerminal(f.Fd()) {
-		return slog.New(tint.NewHandler(w, &tint.Options{TimeFormat: time.TimeOnly}))
+		return slog.New(tint.NewTextHandler(w, &tint.Options{TimeFormat: time.TimeOnly}))
 	}
 	return slog.New(slog.NewJSONHandler(w, nil))
 }

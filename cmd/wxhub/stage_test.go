@@ -23,7 +23,6 @@ import (
 type stage struct {
 	t        *testing.T
 	env      []string
-	redisURL func(node int) string
 	postgres *server
 	db       *sql.DB
 	door     *balancer
