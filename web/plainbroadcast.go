@@ -7,7 +7,6 @@ import (
 	"io"
 	"net/http"
 	"strconv"
-	"strings"
 	"time"
 	"unicode/utf8"
 
@@ -122,57 +121,6 @@ func parsePlainBroadcast(body []byte) (b broadcastRequest, ok bool) {
 	}
 	p.space()
 	return b, p.rest == "" && seen&3 == 3
-}
-
-// space passes over white space.
-func (p *plainText) space() { p.rest = strings.TrimLeft(p.rest, " \t\r\n") }
-
-// names reads an array of 1 to 100 texts.
-func (p *plainText) names() (list []string, ok bool) {
-	if !p.skip('[') {
-		return nil, false
-	}
-	for {
-		p.space()
-		s, ok := p.str()
-		if !ok || len(list) == 100 {
-			return nil, false
-		}
-		list = append(list, s)
-		p.space()
-		if p.skip(']') {
-			return list, true
-		}
-		if !p.skip(',') {
-			return nil, false
-		}
-	}
-}
-
-// value passes over any one value, and looks no closer than is needed to find its end.
-func (p *plainText) value() bool {
-	depth, quoted := 0, false
-	for i := 0; i < len(p.rest); i++ {
-		switch c := p.rest[i]; {
-		case quoted:
-			switch c {
-			case '\\':
-				i++
-			case '"':
-				quoted = false
-			}
-		case c == '"':
-			quoted = true
-		case c == '{' || c == '[':
-			depth++
-		case depth == 0 && (c == ',' || c == '}' || c == ']' || c == ' ' || c == '\t' || c == '\r' || c == '\n'):
-			p.rest = p.rest[i:]
-			return i > 0
-		case c == '}' || c == ']':
-			depth--
-		}
-	}
-	return false
 }
 
 // appendAnswer is marshal of v's envelope. Rooms, ids, Epochs and the words for errors have nothing to escape.
